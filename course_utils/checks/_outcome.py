@@ -1,0 +1,117 @@
+"""The three outcomes of a check: not attempted, wrong (says why), right (noted in the learner's progress).
+
+A check is written like this, and called by a lesson with the learner's answer alone:
+
+    @exercise("02", "2.1")
+    def check_cosine(answer):
+        "cosine(a, b) of two vectors."
+        value = run(answer, torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]))
+        expect(not close(value, 24.0), "This is the dot product. Divide by both lengths.")
+        expect(close(value, 0.96), f"For (3, 4) and (4, 3) the cosine is 0.96, yours says {value}.")
+"""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable
+
+import numpy as np
+
+from course_utils import progress
+
+
+class WrongAnswer(AssertionError):
+    """An answer that a check rejected; the message names the likely mistake. Jupyter shows the message alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Not right yet. {self}"]
+
+
+def exercise(lesson: str, number: str) -> Callable:
+    """Turn a function that raises WrongAnswer into a check with three outcomes (see the module's text).
+
+    Not attempted: the answer is None or `...`, or it raises the notebook's NotImplementedError. The check then
+    returns False. Any other error inside the learner's code becomes a WrongAnswer that names the line.
+    """
+
+    def decorate(check: Callable) -> Callable:
+        @functools.wraps(check)
+        def checked(answer: object) -> bool:
+            if _absent(answer):
+                return _not_attempted(number)
+            try:
+                check(answer)
+            except NotImplementedError as error:
+                if not _is_stub(error):
+                    raise _stopped(number, error) from error
+                return _not_attempted(number)
+            except WrongAnswer as error:
+                raise WrongAnswer(f"Exercise {number}: {error}") from None
+            except Exception as error:
+                raise _stopped(number, error) from error
+            print(f"Exercise {number}: right.")
+            try:
+                progress.note(lesson, number)
+            except OSError as error:
+                print(f"Your progress could not be noted: {error}")
+            return True
+
+        checked.lesson, checked.number = lesson, number
+        return checked
+
+    return decorate
+
+
+def expect(condition: object, message: str) -> None:
+    """Raise WrongAnswer(message) unless `condition` holds."""
+    if not condition:
+        raise WrongAnswer(message)
+
+
+def run(answer: Callable, *arguments: object) -> object:
+    """Call the learner's function; a result of None or `...` is a WrongAnswer (a forgotten return)."""
+    expect(
+        callable(answer),
+        f"Give the check your function itself, not {type(answer).__name__}: no brackets after its name.",
+    )
+    value = answer(*arguments)
+    expect(not _absent(value), "Your function gave back nothing. Does every path end in a return?")
+    return value
+
+
+def close(got: object, wanted: object, tolerance: float = 1e-5) -> bool:
+    """Whether numbers, arrays or tensors agree in shape and, within absolute plus relative `tolerance`, in value."""
+    left, right = _array(got), _array(wanted)
+    return left.shape == right.shape and bool(np.allclose(left, right, rtol=tolerance, atol=tolerance))
+
+
+def _array(value: object) -> np.ndarray:
+    """A tensor (also with a gradient), number or nested list as a float array; anything else as an empty array."""
+    detach = getattr(value, "detach", None)
+    try:
+        return np.asarray(detach().cpu().numpy() if detach else value, dtype=float)
+    except (TypeError, ValueError):
+        return np.empty((0, 0, 0))
+
+
+def _absent(answer: object) -> bool:
+    return answer is None or answer is ...
+
+
+def _is_stub(error: NotImplementedError) -> bool:
+    """A notebook raises `NotImplementedError("Exercise 2.1")`, nbgrader a bare one; torch's have long messages."""
+    return not error.args or str(error).startswith("Exercise") or not str(error)
+
+
+def _not_attempted(number: str) -> bool:
+    print(f"Exercise {number}: not attempted yet.")
+    return False
+
+
+def _stopped(number: str, error: Exception) -> WrongAnswer:
+    """A WrongAnswer for code that raised: error, and the learner's own last line where it can be found."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "course_utils" not in f.filename]
+    mine = [f for f in frames if "site-packages" not in f.filename]
+    where = f" in line {mine[-1].lineno} (`{mine[-1].line}`)" if mine and mine[-1].line else ""
+    return WrongAnswer(f"Exercise {number}: your code stopped{where} with {type(error).__name__}: {error}")

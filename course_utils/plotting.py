@@ -1,0 +1,169 @@
+"""Arrays in, axes out. One colour a modality everywhere, safe for colour-blind eyes; no model and no device in here."""
+
+from __future__ import annotations
+
+import base64
+import io
+import textwrap
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython import get_ipython
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette. Never by colour alone: markers and labels differ as well.
+COLOURS = {"image": "#0072B2", "text": "#D55E00", "sound": "#009E73", "neutral": "#595959", "accent": "#CC79A7"}
+MARKERS = {"image": "o", "text": "s", "sound": "^", "neutral": "D", "accent": "v"}
+SEQUENTIAL = "viridis"  # for sizes, from zero
+DIVERGING = "PuOr"  # for signed values, centred at zero
+
+
+def show(figure: Figure | Axes | Sequence[Axes], alt: str) -> None:
+    """Display a figure (or the figure of an axes) as one PNG with alternative text, and close it. Prints nothing else.
+
+    `alt` says what a reader would see: a sentence of at least 20 characters. Raises ValueError without it.
+    """
+    if len(alt.split()) < 4 or len(alt) < 20:
+        raise ValueError(f"alt={alt!r} is too short: say in a sentence what the figure shows.")
+    axes = figure if isinstance(figure, (Figure, Axes)) else np.asarray(figure, dtype=object).flat[0]
+    figure = axes.get_figure() if isinstance(axes, Axes) else axes
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+    plt.close(figure)
+    if get_ipython() is None:
+        print(f"[figure: {alt}]")
+        return
+    png = base64.b64encode(buffer.getvalue()).decode()
+    display({"image/png": png, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+def bars(
+    labels: Sequence[str],
+    values: Sequence[float],
+    intervals: np.ndarray | None = None,
+    chance: float | None = None,
+    colour: str = "image",
+    ax: Axes | None = None,
+) -> Axes:
+    """Horizontal bars, first label on top, each with its number; `intervals` (N,2) low and high, `chance` a line.
+
+    `colour` is a key of COLOURS. Raises ValueError when labels, values and intervals do not have one length.
+    """
+    values = np.asarray(values, dtype=float)  # (N,)
+    if len(labels) != len(values) or (intervals is not None and np.shape(intervals) != (len(values), 2)):
+        raise ValueError(
+            f"{len(labels)} labels, {len(values)} values, intervals {np.shape(intervals)}: one length, please."
+        )
+    ax = ax or plt.subplots(figsize=(6, 0.45 * len(values) + 1.0), layout="constrained")[1]
+    rows = np.arange(len(values))
+    ends = values
+    error = None
+    if intervals is not None:
+        ends = np.asarray(intervals, dtype=float)[:, 1]
+        error = np.abs(np.asarray(intervals, dtype=float).T - values)  # (2,N)
+    ax.barh(rows, values, height=0.6, color=COLOURS[colour], xerr=error, ecolor="black", capsize=3)
+    for row, value, end in zip(rows, values, ends):
+        ax.annotate(f"{value:.2f}", (end, row), xytext=(5, 0), textcoords="offset points", va="center")
+    if chance is not None:
+        ax.axvline(chance, color=COLOURS["neutral"], linestyle="--", label=f"chance {chance:.3g}")
+        ax.legend(loc="lower right", frameon=False)
+    ax.set_yticks(rows, labels)
+    ax.invert_yaxis()
+    ax.margins(x=0.15)
+    _bare(ax)
+    return ax
+
+
+def lines(
+    x: Sequence[float],
+    curves: dict[str, np.ndarray],
+    colours: Sequence[str] = ("image", "text", "sound", "neutral", "accent"),
+    chance: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """One line a name. A curve is (X,), or (S,X) over S seeds: its mean, and a band from smallest to largest."""
+    ax = ax or plt.subplots(figsize=(6, 3.6), layout="constrained")[1]
+    for (name, curve), colour in zip(curves.items(), colours):
+        curve = np.atleast_2d(np.asarray(curve, dtype=float))  # (S,X)
+        ax.plot(x, curve.mean(axis=0), color=COLOURS[colour], marker=MARKERS[colour], markersize=5, label=name)
+        if len(curve) > 1:
+            ax.fill_between(x, curve.min(axis=0), curve.max(axis=0), color=COLOURS[colour], alpha=0.2, linewidth=0)
+    if chance is not None:
+        ax.axhline(chance, color=COLOURS["neutral"], linestyle="--", label=f"chance {chance:.3g}")
+    ax.legend(frameon=False)
+    _bare(ax)
+    return ax
+
+
+def heat(
+    values: np.ndarray,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    signed: bool = False,
+    limits: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A matrix (R,C) as coloured cells with a bar; numbers inside up to 100 cells. `signed`: centred at zero."""
+    values = np.asarray(values, dtype=float)
+    ax = (
+        ax or plt.subplots(figsize=(0.7 * values.shape[1] + 2.2, 0.55 * values.shape[0] + 1.2), layout="constrained")[1]
+    )
+    if limits is None:
+        top = float(np.abs(values).max()) or 1.0
+        limits = (-top, top) if signed else (float(values.min()), float(values.max()))
+    image = ax.imshow(values, cmap=DIVERGING if signed else SEQUENTIAL, vmin=limits[0], vmax=limits[1], aspect="auto")
+    ax.get_figure().colorbar(image, ax=ax)
+    if values.size <= 100:
+        for (row, column), value in np.ndenumerate(values):
+            red, green, blue, _ = image.cmap(image.norm(value))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            ax.text(
+                column, row, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black", fontsize=9
+            )
+    if rows is not None:
+        ax.set_yticks(range(len(rows)), rows)
+    if columns is not None:
+        ax.set_xticks(range(len(columns)), columns)
+    return ax
+
+
+def gallery(
+    pictures: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 5, ticked: Sequence[bool] = ()
+) -> np.ndarray:
+    """Pictures (H,W), (H,W,3) or (H,W,4) in a grid on white, a title under each; `ticked` ones get a tick and a frame.
+
+    Returns the array of axes, one a picture. Raises ValueError for no pictures.
+    """
+    if len(pictures) == 0:
+        raise ValueError("No pictures to show.")
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    _, grid = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.0 * rows), squeeze=False, layout="constrained")
+    for index, ax in enumerate(grid.flat):
+        for side in ax.spines.values():
+            side.set_visible(False)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        if index >= len(pictures):
+            continue
+        ax.imshow(pictures[index], cmap="gray" if np.ndim(pictures[index]) == 2 else None)
+        marked = index < len(ticked) and ticked[index]
+        if index < len(titles):
+            ax.set_xlabel(("✓ " if marked else "") + _wrap(titles[index]), fontsize=8)
+        if marked:
+            for side in ax.spines.values():
+                side.set(visible=True, color=COLOURS["sound"], linewidth=3)
+    return grid.flat[: len(pictures)]
+
+
+def _wrap(text: str, width: int = 22) -> str:
+    """At most three lines of `width` characters; the rest becomes an ellipsis."""
+    return "\n".join(textwrap.wrap(text, width, max_lines=3, placeholder=" …"))
+
+
+def _bare(ax: Axes) -> None:
+    """No frame on top and right."""
+    ax.spines[["top", "right"]].set_visible(False)
