@@ -1,0 +1,241 @@
+"""Build the notebooks of the course from their masters, notebooks/src/NN_name.py (jupytext percent). One way only.
+
+    python notebooks/build.py                   write the learner's and solved notebooks (outputs stay while code does)
+    python notebooks/build.py --check           change nothing; fail when a notebook is stale or was edited by hand
+    python notebooks/build.py --execute         build, run the solved notebooks and store them with their outputs
+    python notebooks/build.py --nbgrader DIR    write a course folder for nbgrader
+
+Any of them takes numbers of lessons (`--execute 00 02`); without, all. CONTRIBUTING.md describes the masters' dialect;
+limits.py checks it.
+"""
+
+import argparse
+import copy
+import os
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from limits import EFFORT, HEADING, REGION, master_problems, notebook_problems, output_problems
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+HERE = Path(__file__).resolve().parent
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+class LessonError(Exception):
+    """Everything that is wrong with a lesson, one line each: lesson, cell, rule."""
+
+
+def masters(wanted=()):
+    """The masters, or those whose numbers or names begin with one of `wanted`."""
+    found = sorted((HERE / "src").glob("[0-9][0-9]_*.py"))
+    chosen = [path for path in found if not wanted or any(path.stem.startswith(name) for name in wanted)]
+    if wanted and not chosen:
+        raise LessonError(f"no lesson {' '.join(wanted)}; there are {', '.join(path.stem for path in found)}")
+    return chosen
+
+
+def build(master, kind):
+    """A master as a notebook of one `kind`: learner, solved or nbgrader. Raises LessonError with all its problems."""
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    cells = jupytext.read(master, fmt="py:percent").cells
+    problems = master_problems(cells)
+    if problems:
+        raise LessonError("\n".join(f"{master.stem}, {problem}" for problem in problems))
+    number = None
+    for position, cell in enumerate(with_setup(cells, master)):
+        tags = cell.metadata.get("tags", [])
+        found = HEADING.search(cell.source)
+        if cell.cell_type == "markdown" and found:
+            number, effort = found.group(1), EFFORT.search(cell.source)
+        if "solution" in tags and kind != "solved":
+            continue
+        if kind == "learner":
+            cell.source = hide(cell.source, number)
+        elif kind == "solved":
+            cell.source = REGION.sub(r"\2", cell.source).rstrip()
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.id = f"{master.stem[:2]}-{position:03d}"
+        if kind == "nbgrader" and set(tags) & {"exercise", "check"}:
+            graded = "check" in tags
+            cell.metadata["nbgrader"] = {"schema_version": 3, "task": False, "grade": graded, "locked": graded}
+            cell.metadata["nbgrader"] |= {"solution": not graded, "grade_id": cell.id}
+            if graded:
+                cell.metadata["nbgrader"]["points"] = int(effort.group(1))
+                cell.source = f"assert {cell.source}"
+        notebook.cells.append(cell)
+    problems = notebook_problems(notebook, kind)
+    if problems:
+        raise LessonError("\n".join(f"{master.stem} ({kind}), {problem}" for problem in problems))
+    return notebook
+
+
+def hide(source, number):
+    """A cell as the learner sees it: a region becomes a raise, or nothing at the margin (`answer = ...` is above)."""
+    stub = rf'\1raise NotImplementedError("Exercise {number}")\n'
+    return REGION.sub(lambda region: region.expand(stub) if region.group(1) else "", source).rstrip()
+
+
+def with_setup(cells, master):
+    """The master's cells with Colab's badge under the title and the set-up cell after the parameters."""
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    address, ref = project["project"]["urls"]["Repository"], project["tool"]["course"]["ref"]
+    page = f"{address.removeprefix('https://')}/blob/{ref}/notebooks/{master.stem}.ipynb".partition("/")[2]
+    badge = f"[![Open this lesson in Colab]({BADGE})](https://colab.research.google.com/github/{page})"
+    title, _, rest = cells[0].source.partition("\n")
+    cells[0].source = f"{title}\n\n{badge}\n\n{rest.strip()}"
+    setup = (HERE / "src" / "_setup.py").read_text(encoding="utf-8").strip()
+    values = {"install": f"course_utils @ git+{address}@{ref}", "lesson": master.stem[:2]}
+    for name, value in (values | {"edition": project["project"]["version"]}).items():
+        setup = setup.replace(f"{{{name}}}", value)
+    return cells[:2] + [nbformat.v4.new_code_cell(setup)] + cells[2:]
+
+
+def places(master):
+    """Where a master's notebooks stand: (kind, path)."""
+    name = f"{master.stem}.ipynb"
+    return [("learner", HERE / name), ("solved", HERE / "solutions" / name)]
+
+
+def sources(notebook):
+    """What `--check` compares: everything but outputs."""
+    cells = [(cell.cell_type, cell.get("id"), cell.source, dict(cell.metadata)) for cell in notebook.cells]
+    return {"metadata": dict(notebook.metadata), "cells": cells}
+
+
+def stale(master):
+    """The notebooks of a master that differ from a fresh build, with the first cell that does."""
+    found = []
+    for kind, path in places(master):
+        name = path.relative_to(HERE.parent)
+        if not path.exists():
+            found.append(f"{name} is missing")
+            continue
+        fresh, stored = sources(build(master, kind)), sources(nbformat.read(path, as_version=4))
+        if fresh != stored:
+            pairs = enumerate(zip(fresh["cells"], stored["cells"]), 1)
+            first = next((f"cell {n}" for n, (a, b) in pairs if a != b), "its end or metadata")
+            found.append(f"{name} differs from its master at {first}: stale, or edited by hand")
+    return found
+
+
+def write(notebook, path):
+    """Write a notebook whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def keep_outputs(notebook, path):
+    """Carry over a stored notebook's outputs if none of its code has changed since; say so if some has."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    stored = nbformat.read(path, as_version=4).cells if path.exists() else []
+    stored = [cell for cell in stored if cell.cell_type == "code"]
+    if [cell.source for cell in stored] == [cell.source for cell in code]:
+        for cell, old in zip(code, stored):
+            cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    elif path.exists():
+        print(f"{path.stem}: code has changed, outputs dropped; run --execute {path.stem[:2]}")
+    return notebook
+
+
+def execute(notebook, path):
+    """Run a solved notebook, in the profile of $COURSE_PROFILE or `cpu`, and store it. Returns its problems."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    from course_utils import records
+
+    profile = os.environ.setdefault("COURSE_PROFILE", "cpu")
+    running = copy.deepcopy(notebook)
+    client = NotebookClient(running, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(HERE)}})
+    client.record_timing, client.store_widget_state, client.coalesce_streams = False, False, True
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        failed = HERE.parent / "artifacts" / "failed" / path.name
+        write(running, failed)
+        return [f"{path.stem}: stopped, see {failed.relative_to(HERE.parent)}\n{error}"]
+    running.metadata = notebook.metadata
+    for cell, clean in zip(running.cells, notebook.cells):
+        cell.metadata = clean.metadata
+        if cell.cell_type == "code":
+            cell.outputs = [kept for kept in map(tidy, cell.outputs) if kept]
+    write(running, path)
+    found = output_problems(running) + records.check(records.read_notebook(path), path.stem[:2], profile)
+    return [f"{path.stem}: {problem}" for problem in found]
+
+
+def tidy(output):
+    """An output without progress bars, widgets and this machine's paths; None if nothing is left."""
+    if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+        return None
+    if output.output_type == "stream":
+        lines = [line.rpartition("\r")[2] for line in output.text.splitlines(keepends=True)]
+        output.text = portable("".join(line for line in lines if not re.search(r"\d+%\||\dit/s|s/it", line)))
+        return output if output.text.strip() else None
+    for mime, value in output.get("data", {}).items():
+        if mime.startswith("text/"):
+            output.data[mime] = portable(value)
+    return output
+
+
+def portable(text):
+    """Text without the folders of the machine it was made on."""
+    text = re.sub(r"/\S*/ipykernel_\d+/\d+\.py", "<cell>", text)
+    return text.replace(str(HERE.parent), ".").replace(sys.prefix, "<python>").replace(str(Path.home()), "~")
+
+
+def export(folder, wanted):
+    """Write the course for nbgrader: source/<lesson>/<lesson>.ipynb and its configuration."""
+    for master in masters(wanted):
+        write(build(master, "nbgrader"), folder / "source" / master.stem / f"{master.stem}.ipynb")
+    config = folder / "nbgrader_config.py"
+    if not config.exists():
+        lines = ["c = get_config()", 'c.CourseDirectory.course_id = "multimodal"']
+        lines += ["c.ExecutePreprocessor.timeout = 1800  # seconds a cell: lessons train models"]
+        config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main(arguments=None):
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lessons", nargs="*", help="numbers, such as 02; all lessons if none is given")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--execute", action="store_true")
+    parser.add_argument("--nbgrader", type=Path, metavar="DIR")
+    options = parser.parse_args(arguments)
+    problems = []
+    for master in masters(options.lessons):
+        try:
+            if options.check:
+                problems += stale(master)
+            elif options.nbgrader:
+                export(options.nbgrader, [master.stem])
+            else:
+                notebooks = [(path, build(master, kind)) for kind, path in places(master)]
+                for path, notebook in notebooks:
+                    write(keep_outputs(notebook, path), path)
+                problems += execute(notebook, path) if options.execute else []
+        except LessonError as error:
+            problems.append(str(error))
+    print(
+        "\n".join(problems) or f"{len(masters(options.lessons))} lessons: good.", file=sys.stderr if problems else None
+    )
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except LessonError as error:
+        sys.exit(str(error))

@@ -1,0 +1,113 @@
+"""What a lesson must keep to: the dialect of its master, the limits of style, and clean stored outputs.
+
+Each function returns one line a problem, beginning with the cell; build.py adds the lesson's name.
+"""
+
+import ast
+import re
+import statistics
+
+import nbformat
+
+TAGS = {"parameters", "exercise", "check", "solution", "nbval-check-output"}
+REGION = re.compile(r"^([ \t]*)# BEGIN SOLUTION\n(.*?)^[ \t]*# END SOLUTION\n?", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#+ Exercise (\d+\.\d+)", re.MULTILINE)
+EFFORT = re.compile(r"Difficulty ([123]) of 3, about \d+ minutes\.")
+BARE_IMAGE = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt=\"[^\"]+\")[^>]*>")
+MAX_BYTES = 500_000
+
+
+def master_problems(cells):
+    """Breaches of the dialect: what must hold before a notebook can be made."""
+    found, numbers, exercises, checks = [], [], [], []
+    if len(cells) < 2 or cells[0].cell_type != "markdown" or not cells[0].source.startswith("# "):
+        found.append("cell 1: starts with a markdown cell whose first line is the title, `# ...`")
+    if len(cells) < 2 or not re.fullmatch(r'PROFILE = "auto"\nSEED = 0', cells[1].source.strip()):
+        found.append('cell 2: is the parameters cell, `PROFILE = "auto"` and `SEED = 0`')
+    elif cells[1].metadata.get("tags") != ["parameters"]:
+        found.append('cell 2: needs tags=["parameters"]')
+    for position, cell in enumerate(cells, 1):
+        tags, text = set(cell.metadata.get("tags", [])), cell.source
+        if tags - TAGS:
+            found.append(f"cell {position}: unknown tag {', '.join(sorted(tags - TAGS))}")
+        if cell.cell_type == "markdown":
+            numbers += HEADING.findall(text)
+            if HEADING.search(text) and not EFFORT.search(text):
+                found.append(f'cell {position}: an exercise says "Difficulty 1 of 3, about 5 minutes."')
+            continue
+        regions = REGION.findall(text + "\n")
+        if "SOLUTION" in REGION.sub("", text + "\n"):
+            found.append(f"cell {position}: unclosed or misspelt SOLUTION region (one hash, on a line of its own)")
+        elif bool(regions) != ("exercise" in tags):
+            found.append(f"cell {position}: a SOLUTION region and the tag exercise belong together")
+        if any(not indent for indent, _ in regions) and not re.search(r"^\w+ = \.\.\.$", text, re.MULTILINE):
+            found.append(f"cell {position}: a region at the left margin needs a line `answer = ...` above it")
+        if "check" in tags and len(text.strip().splitlines()) != 1:
+            found.append(f"cell {position}: a check is one line, `lesson.check_something(answer)`")
+        if tags & {"exercise", "check"} and not numbers:
+            found.append(f"cell {position}: has no heading `### Exercise N.M: title` above it")
+        exercises += numbers[-1:] if "exercise" in tags else []
+        checks += numbers[-1:] if "check" in tags else []
+    for number in numbers:
+        if number not in exercises or number not in checks or numbers.count(number) > 1:
+            found.append(f"exercise {number}: needs one heading, a cell tagged exercise and a cell tagged check")
+    return found
+
+
+def notebook_problems(notebook, kind):
+    """Breaches of the limits of style: long cells, pictures without alt text, forbidden lines, sizes nobody reads."""
+    found, lengths = [], []
+    for position, cell in enumerate(notebook.cells, 1):
+        lines = cell.source.splitlines()
+        if len(lines) > 40:
+            found.append(f"cell {position}: {len(lines)} lines, at most 40")
+        if cell.cell_type == "markdown":
+            if BARE_IMAGE.search(cell.source):
+                found.append(f"cell {position}: a picture without alt text")
+            continue
+        lengths.append(len(lines))
+        if re.search(r"^\s*(!|%%capture|%pip|from \S+ import \*)", cell.source, re.MULTILINE):
+            found.append(f"cell {position}: no star import, no `!` or `%pip` line, no %%capture")
+        if re.search(r"(filterwarnings|simplefilter)\(\s*[\"']ignore[\"']\s*\)", cell.source):
+            found.append(f"cell {position}: a blanket warning filter; name the warning")
+        if kind == "learner" and "SOLUTION" in cell.source:
+            found.append(f"cell {position}: the word SOLUTION in a learner's notebook")
+    if statistics.median(lengths) > 8:
+        found.append(f"all cells: median of {statistics.median(lengths):g} lines of code, at most 8")
+    if sum(length > 25 for length in lengths) > len(lengths) / 10:
+        found.append(f"all cells: {sum(n > 25 for n in lengths)} of {len(lengths)} over 25 lines, at most one in ten")
+    return found + (unread_sizes(notebook) if kind == "solved" else [])
+
+
+def unread_sizes(notebook):
+    """Keys of `sizes = session.choose(...)` that no cell reads as `sizes.key`."""
+    found, read = [], set()
+    trees = [ast.parse(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            read.add((node.value.id, node.attr))
+    for node in nodes:
+        call = node.value if isinstance(node, ast.Assign) else None
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "session.choose":
+            name = ast.unparse(node.targets[0])
+            unread = [word.arg for word in call.keywords if (name, word.arg) not in read]
+            found += [f"size {key!r} is chosen but no cell reads {name}.{key}" for key in unread]
+    return found
+
+
+def output_problems(notebook):
+    """Defects of stored outputs: errors, pictures without alt text, a notebook over the size that the web shows."""
+    found = []
+    for position, cell in enumerate(notebook.cells, 1):
+        for output in cell.get("outputs", []):
+            data, about = output.get("data", {}), output.get("metadata", {})
+            if output.output_type == "error":
+                found.append(f"cell {position}: an error output")
+            for mime in (mime for mime in data if mime.startswith("image/")):
+                if not (about.get(mime, {}).get("alt") or about.get("alt")):
+                    found.append(f"cell {position}: a picture without alt text; use plotting.show(figure, alt=...)")
+            if BARE_IMAGE.search(str(data.get("text/html", ""))):
+                found.append(f"cell {position}: an <img> without alt text")
+    size = len(nbformat.writes(notebook).encode())
+    return found + ([f"{size / 1000:.0f} kB, at most {MAX_BYTES // 1000}"] if size > MAX_BYTES else [])
