@@ -13,6 +13,7 @@ import argparse
 import copy
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -119,8 +120,11 @@ def stale(master):
         if not path.exists():
             found.append(f"{name} is missing")
             continue
-        fresh, stored = sources(build(master, kind)), sources(nbformat.read(path, as_version=4))
-        if fresh != stored:
+        notebook = nbformat.read(path, as_version=4)
+        fresh, stored = sources(build(master, kind)), sources(notebook)
+        if kind == "learner" and any(cell.get("outputs") for cell in notebook.cells):
+            found.append(f"{name} holds outputs: a learner's notebook is kept without")
+        elif fresh != stored:
             pairs = enumerate(zip(fresh["cells"], stored["cells"]), 1)
             first = next((f"cell {n}" for n, (a, b) in pairs if a != b), "its end or metadata")
             found.append(f"{name} differs from its master at {first}: stale, or edited by hand")
@@ -133,6 +137,15 @@ def write(notebook, path):
     part = path.with_suffix(".part")
     part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def rescue(path):
+    """Copy a learner's notebook that somebody has worked in to artifacts/ before a build replaces it."""
+    if path.exists() and any(cell.get("outputs") for cell in nbformat.read(path, as_version=4).cells):
+        copied = HERE.parent / "artifacts" / "replaced" / path.name
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copied)
+        print(f"{path.stem}: somebody has worked in this notebook; a copy is in {copied.relative_to(HERE.parent)}")
 
 
 def keep_outputs(notebook, path):
@@ -180,8 +193,8 @@ def tidy(output):
     if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
         return None
     if output.output_type == "stream":
-        lines = [line.rpartition("\r")[2] for line in output.text.splitlines(keepends=True)]
-        output.text = portable("".join(line for line in lines if not re.search(r"\d+%\||\dit/s|s/it", line)))
+        lines = [line.rpartition("\r")[2] for line in output.text.split("\n")]
+        output.text = portable("\n".join(line for line in lines if not re.search(r"\d%\||\d(it/s|s/it)\b", line)))
         return output if output.text.strip() else None
     for mime, value in output.get("data", {}).items():
         if mime.startswith("text/"):
@@ -223,14 +236,17 @@ def main(arguments=None):
                 export(options.nbgrader, [master.stem])
             else:
                 notebooks = [(path, build(master, kind)) for kind, path in places(master)]
+                rescue(notebooks[0][0])
                 for path, notebook in notebooks:
                     write(keep_outputs(notebook, path), path)
                 problems += execute(notebook, path) if options.execute else []
-        except LessonError as error:
+        except (LessonError, nbformat.reader.NotJSONError) as error:
             problems.append(str(error))
-    print(
-        "\n".join(problems) or f"{len(masters(options.lessons))} lessons: good.", file=sys.stderr if problems else None
-    )
+    if options.check and not options.lessons:
+        known = [path for master in masters() for _, path in places(master)]
+        strays = sorted({*HERE.glob("*.ipynb"), *HERE.glob("solutions/*.ipynb")} - set(known))
+        problems += [f"{path.relative_to(HERE.parent)} has no master" for path in strays]
+    print("\n".join(problems) or "Every lesson is good.", file=sys.stderr if problems else sys.stdout)
     return 1 if problems else 0
 
 

@@ -12,7 +12,7 @@ import nbformat
 TAGS = {"parameters", "exercise", "check", "solution", "nbval-check-output"}
 REGION = re.compile(r"^([ \t]*)# BEGIN SOLUTION\n(.*?)^[ \t]*# END SOLUTION\n?", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ Exercise (\d+\.\d+)", re.MULTILINE)
-EFFORT = re.compile(r"Difficulty ([123]) of 3, about \d+ minutes\.")
+EFFORT = re.compile(r"Difficulty ([123]) of 3, about \d+ minutes?\.")
 BARE_IMAGE = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt=\"[^\"]+\")[^>]*>")
 MAX_BYTES = 500_000
 
@@ -66,6 +66,10 @@ def notebook_problems(notebook, kind):
                 found.append(f"cell {position}: a picture without alt text")
             continue
         lengths.append(len(lines))
+        try:
+            ast.parse(cell.source)
+        except SyntaxError as error:
+            found.append(f"cell {position}: line {error.lineno} is not Python: {error.msg}")
         if re.search(r"^\s*(!|%%capture|%pip|from \S+ import \*)", cell.source, re.MULTILINE):
             found.append(f"cell {position}: no star import, no `!` or `%pip` line, no %%capture")
         if re.search(r"(filterwarnings|simplefilter)\(\s*[\"']ignore[\"']\s*\)", cell.source):
@@ -76,7 +80,7 @@ def notebook_problems(notebook, kind):
         found.append(f"all cells: median of {statistics.median(lengths):g} lines of code, at most 8")
     if sum(length > 25 for length in lengths) > len(lengths) / 10:
         found.append(f"all cells: {sum(n > 25 for n in lengths)} of {len(lengths)} over 25 lines, at most one in ten")
-    return found + (unread_sizes(notebook) if kind == "solved" else [])
+    return found + (unread_sizes(notebook) if kind == "solved" and not found else [])
 
 
 def unread_sizes(notebook):

@@ -1,0 +1,87 @@
+"""The three outcomes of a check."""
+
+import numpy as np
+import pytest
+import torch
+
+from course_utils import progress
+from course_utils.checks._outcome import WrongAnswer, close, exercise, expect, run
+
+
+@exercise("98", "98.1")
+def check_double(answer):
+    """double(x)."""
+    value = run(answer, 3)
+    expect(value != 9, "This squares.")
+    expect(value == 6, f"Twice three is six, not {value}.")
+
+
+def stub(x):
+    raise NotImplementedError("Exercise 98.1")
+
+
+def bare(x):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("answer", [None, ..., stub, bare])
+def test_not_attempted_says_so_and_returns_false(answer, capsys):
+    assert check_double(answer) is False
+    assert capsys.readouterr().out == "Exercise 98.1: not attempted yet.\n"
+    assert progress.table().empty
+
+
+def test_right_says_so_returns_true_and_is_noted(capsys):
+    assert check_double(lambda x: x + x) is True
+    assert capsys.readouterr().out == "Exercise 98.1: right.\n"
+    assert progress.table().exercise.tolist() == ["98.1"]
+
+
+def broken(x):
+    return undefined_name  # noqa: F821
+
+
+def unsupported(x):
+    raise NotImplementedError("'baddbmm' is not implemented for this type, use another one")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda x: x * x, "Exercise 98.1: This squares."),
+        (lambda x: x, "Twice three is six, not 3"),
+        (lambda x: None, "gave back nothing"),
+        (lambda x: ..., "gave back nothing"),
+        (6, "Give the check your function itself, not int"),
+        (broken, "return undefined_name.*NameError"),
+        (lambda: 6, "TypeError"),
+        (unsupported, "baddbmm"),
+    ],
+)
+def test_wrong_raises_with_the_likely_mistake(answer, message):
+    with pytest.raises(WrongAnswer, match=message):
+        check_double(answer)
+    assert progress.table().empty
+
+
+def test_a_wrong_answer_is_an_assertion_shown_without_a_stack():
+    assert issubclass(WrongAnswer, AssertionError)
+    assert WrongAnswer("Because.")._render_traceback_() == ["Not right yet. Because."]
+
+
+def test_an_unwritable_progress_folder_does_not_make_an_answer_wrong(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("COURSE_ARTIFACTS", str(tmp_path / "file"))
+    assert check_double(lambda x: 2 * x) is True
+    assert "could not be noted" in capsys.readouterr().out
+
+
+def test_close_compares_shape_and_value_of_whatever_it_is_given():
+    leaf = torch.tensor([1.0, 2.0], requires_grad=True)
+    assert close(leaf, np.array([1.0, 2.0]))
+    assert close([1, 2], leaf)
+    assert close(torch.tensor(1.0, dtype=torch.bfloat16).float(), 1)
+    assert not close(leaf, [[1.0, 2.0]])
+    assert not close(leaf, [1.0, 2.1])
+    assert not close("text", 1.0)
+    assert not close(float("nan"), 1.0)

@@ -1,0 +1,105 @@
+"""Profiles, seeds, sizes, folders and disk of a session."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from course_utils import env
+
+
+@pytest.fixture()
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_auto_follows_the_variable_then_the_machine(no_gpu, monkeypatch):
+    assert env.start("98").profile == "cpu"
+    monkeypatch.setenv("COURSE_PROFILE", "smoke")
+    assert env.start("98").profile == "smoke"
+    assert env.start("98", profile="cpu").profile == "cpu"
+
+
+def test_unknown_profiles_are_named_with_the_known_ones(monkeypatch):
+    with pytest.raises(ValueError, match="'huge'.*smoke, cpu, gpu"):
+        env.start("98", profile="huge")
+    monkeypatch.setenv("COURSE_PROFILE", "tiny")
+    with pytest.raises(ValueError, match="'tiny'"):
+        env.start("98")
+
+
+def test_gpu_without_cuda_says_what_to_do(no_gpu):
+    with pytest.raises(RuntimeError, match="cpu"):
+        env.start("98", profile="gpu")
+
+
+def test_a_session_seeds_all_three_generators():
+    draws = []
+    for seed in (7, 7, 8):
+        env.start("98", profile="smoke", seed=seed)
+        draws.append((random.random(), np.random.rand(), torch.rand(()).item()))
+    assert draws[0] == draws[1]
+    assert all(a != b for a, b in zip(draws[0], draws[2]))
+
+
+def test_sizes_choose_the_profiles_column_and_show_all_three():
+    sizes = env.start("98", profile="smoke").choose(steps=(20, 400, 2_000), rate=(0.1, 0.2, 0.3))
+    assert (sizes.steps, sizes.rate) == (20, 0.1)
+    for text in (repr(sizes), sizes._repr_html_()):
+        assert all(shown in text for shown in ("steps", "20", "400", "2,000", "smoke (chosen)", "cpu", "gpu"))
+    assert "<strong>20</strong>" in sizes._repr_html_()
+    with pytest.raises(AttributeError, match="read-only"):
+        sizes.steps = 3
+    with pytest.raises(AttributeError, match="steps, rate"):
+        _ = sizes.stepps
+
+
+@pytest.mark.parametrize("values", [(1, 2), 3, (1, 2, 3, 4)])
+def test_a_size_needs_three_values(values):
+    with pytest.raises(ValueError, match="'steps' needs three values"):
+        env.start("98", profile="smoke").choose(steps=values)
+
+
+def test_number_type_follows_the_hardware(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert env._dtype(torch.device("cuda")) is torch.float16  # a T4 has no bfloat16
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    assert env._dtype(torch.device("cuda")) is torch.bfloat16
+    for flags, dtype in (("avx2 avx512f", torch.float32), ("avx512_bf16", torch.bfloat16)):
+        monkeypatch.setattr(env.Path, "read_text", lambda *_, flags=flags, **__: flags)
+        assert env._dtype(torch.device("cpu")) is dtype
+
+
+def test_the_session_is_one_line_of_versions():
+    text = repr(env.start("98", profile="smoke", seed=3))
+    assert "\n" not in text
+    assert torch.__version__.partition("+")[0] in text
+    assert "seed 3" in text
+
+
+def test_artifacts_follow_the_variable(own_artifacts):
+    paths = env.start("98", profile="smoke").paths
+    assert paths.artifacts == own_artifacts
+    assert own_artifacts.is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("COURSE_ARTIFACTS", str(tmp_path / "file" / "artifacts"))
+    with pytest.raises(OSError, match="Set COURSE_ARTIFACTS"):
+        env.start("98", profile="smoke")
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(tmp_path):
+    env.require_disk(tmp_path / "not" / "there" / "yet", 1_000)
+    with pytest.raises(OSError, match="Not enough disk.*needed.*free"):
+        env.require_disk(tmp_path / "model.safetensors", 10**18)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_edition_is_said(capsys):
+    env.start("98", profile="smoke", edition="1999.01")
+    assert "edition 1999.01" in capsys.readouterr().out
+    env.start("98", profile="smoke", edition=env._version("course_utils"))
+    assert capsys.readouterr().out == ""
