@@ -12,16 +12,12 @@ import math
 import re
 import sys
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from IPython import get_ipython
 from IPython.display import display
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 MIME = "application/vnd.course.record+json"
 BANDS = Path(__file__).with_name("bands.toml")

@@ -15,16 +15,12 @@ import os
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import jupytext
 import nbformat
 from limits import EFFORT, HEADING, REGION, master_problems, notebook_problems, output_problems
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 HERE = Path(__file__).resolve().parent
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -158,7 +154,6 @@ def keep_outputs(notebook, path):
             cell.outputs, cell.execution_count = old.outputs, old.execution_count
     elif path.exists():
         print(f"{path.stem}: code has changed, outputs dropped; run --execute {path.stem[:2]}")
-    return notebook
 
 
 def execute(notebook, path):
@@ -237,8 +232,9 @@ def main(arguments=None):
             else:
                 notebooks = [(path, build(master, kind)) for kind, path in places(master)]
                 rescue(notebooks[0][0])
+                keep_outputs(notebooks[1][1], notebooks[1][0])
                 for path, notebook in notebooks:
-                    write(keep_outputs(notebook, path), path)
+                    write(notebook, path)
                 problems += execute(notebook, path) if options.execute else []
         except (LessonError, nbformat.reader.NotJSONError) as error:
             problems.append(str(error))

@@ -17,6 +17,11 @@ BARE_IMAGE = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt=\"[^\"]+\")[^>]*>")
 MAX_BYTES = 500_000
 
 
+def place(position, cell):
+    """Where a problem is: the cell's number and its first words."""
+    return f"cell {position} ({cell.source.strip().partition(chr(10))[0][:40]})"
+
+
 def master_problems(cells):
     """Breaches of the dialect: what must hold before a notebook can be made."""
     found, numbers, exercises, checks = [], [], [], []
@@ -29,23 +34,25 @@ def master_problems(cells):
     for position, cell in enumerate(cells, 1):
         tags, text = set(cell.metadata.get("tags", [])), cell.source
         if tags - TAGS:
-            found.append(f"cell {position}: unknown tag {', '.join(sorted(tags - TAGS))}")
+            found.append(f"{place(position, cell)}: unknown tag {', '.join(sorted(tags - TAGS))}")
         if cell.cell_type == "markdown":
             numbers += HEADING.findall(text)
             if HEADING.search(text) and not EFFORT.search(text):
-                found.append(f'cell {position}: an exercise says "Difficulty 1 of 3, about 5 minutes."')
+                found.append(f'{place(position, cell)}: an exercise says "Difficulty 1 of 3, about 5 minutes."')
             continue
         regions = REGION.findall(text + "\n")
         if "SOLUTION" in REGION.sub("", text + "\n"):
-            found.append(f"cell {position}: unclosed or misspelt SOLUTION region (one hash, on a line of its own)")
+            found.append(
+                f"{place(position, cell)}: unclosed or misspelt SOLUTION region (one hash, on a line of its own)"
+            )
         elif bool(regions) != ("exercise" in tags):
-            found.append(f"cell {position}: a SOLUTION region and the tag exercise belong together")
+            found.append(f"{place(position, cell)}: a SOLUTION region and the tag exercise belong together")
         if any(not indent for indent, _ in regions) and not re.search(r"^\w+ = \.\.\.$", text, re.MULTILINE):
-            found.append(f"cell {position}: a region at the left margin needs a line `answer = ...` above it")
+            found.append(f"{place(position, cell)}: a region at the left margin needs a line `answer = ...` above it")
         if "check" in tags and len(text.strip().splitlines()) != 1:
-            found.append(f"cell {position}: a check is one line, `lesson.check_something(answer)`")
+            found.append(f"{place(position, cell)}: a check is one line, `lesson.check_something(answer)`")
         if tags & {"exercise", "check"} and not numbers:
-            found.append(f"cell {position}: has no heading `### Exercise N.M: title` above it")
+            found.append(f"{place(position, cell)}: has no heading `### Exercise N.M: title` above it")
         exercises += numbers[-1:] if "exercise" in tags else []
         checks += numbers[-1:] if "check" in tags else []
     for number in numbers:
@@ -60,22 +67,22 @@ def notebook_problems(notebook, kind):
     for position, cell in enumerate(notebook.cells, 1):
         lines = cell.source.splitlines()
         if len(lines) > 40:
-            found.append(f"cell {position}: {len(lines)} lines, at most 40")
+            found.append(f"{place(position, cell)}: {len(lines)} lines, at most 40")
         if cell.cell_type == "markdown":
             if BARE_IMAGE.search(cell.source):
-                found.append(f"cell {position}: a picture without alt text")
+                found.append(f"{place(position, cell)}: a picture without alt text")
             continue
         lengths.append(len(lines))
         try:
             ast.parse(cell.source)
         except SyntaxError as error:
-            found.append(f"cell {position}: line {error.lineno} is not Python: {error.msg}")
+            found.append(f"{place(position, cell)}: line {error.lineno} is not Python: {error.msg}")
         if re.search(r"^\s*(!|%%capture|%pip|from \S+ import \*)", cell.source, re.MULTILINE):
-            found.append(f"cell {position}: no star import, no `!` or `%pip` line, no %%capture")
+            found.append(f"{place(position, cell)}: no star import, no `!` or `%pip` line, no %%capture")
         if re.search(r"(filterwarnings|simplefilter)\(\s*[\"']ignore[\"']\s*\)", cell.source):
-            found.append(f"cell {position}: a blanket warning filter; name the warning")
+            found.append(f"{place(position, cell)}: a blanket warning filter; name the warning")
         if kind == "learner" and "SOLUTION" in cell.source:
-            found.append(f"cell {position}: the word SOLUTION in a learner's notebook")
+            found.append(f"{place(position, cell)}: the word SOLUTION in a learner's notebook")
     if statistics.median(lengths) > 8:
         found.append(f"all cells: median of {statistics.median(lengths):g} lines of code, at most 8")
     if sum(length > 25 for length in lengths) > len(lengths) / 10:
@@ -107,11 +114,13 @@ def output_problems(notebook):
         for output in cell.get("outputs", []):
             data, about = output.get("data", {}), output.get("metadata", {})
             if output.output_type == "error":
-                found.append(f"cell {position}: an error output")
+                found.append(f"{place(position, cell)}: an error output")
             for mime in (mime for mime in data if mime.startswith("image/")):
                 if not (about.get(mime, {}).get("alt") or about.get("alt")):
-                    found.append(f"cell {position}: a picture without alt text; use plotting.show(figure, alt=...)")
+                    found.append(
+                        f"{place(position, cell)}: a picture without alt text; use plotting.show(figure, alt=...)"
+                    )
             if BARE_IMAGE.search(str(data.get("text/html", ""))):
-                found.append(f"cell {position}: an <img> without alt text")
+                found.append(f"{place(position, cell)}: an <img> without alt text")
     size = len(nbformat.writes(notebook).encode())
     return found + ([f"{size / 1000:.0f} kB, at most {MAX_BYTES // 1000}"] if size > MAX_BYTES else [])

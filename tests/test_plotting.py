@@ -1,0 +1,110 @@
+"""Figures: what is drawn is what was given, and no picture leaves without alt text."""
+
+import base64
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from course_utils import plotting
+
+
+@pytest.fixture(autouse=True)
+def no_window():
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture()
+def shown(monkeypatch):
+    bundles = []
+    monkeypatch.setattr(plotting, "get_ipython", lambda: object())
+    monkeypatch.setattr(plotting, "display", lambda data, metadata, raw: bundles.append((data, metadata)))
+    return bundles
+
+
+def test_show_displays_one_png_with_alt_and_closes_the_figure(shown, capsys):
+    alt = "Two bars: one at 0.2, two at 0.8."
+    ax = plotting.bars(["one", "two"], [0.2, 0.8])
+    plotting.show(ax, alt=alt)
+    data, metadata = shown[0]
+    assert metadata == {"image/png": {"alt": alt}}
+    assert data["text/plain"] == alt
+    assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).width > 400
+    assert plt.get_fignums() == []
+    assert capsys.readouterr().out == ""
+
+
+def test_show_takes_a_figure_an_axes_or_many(shown):
+    figure, axes = plt.subplots(1, 2)
+    for what in (figure, axes[0], axes, list(axes)):
+        plotting.show(what, alt="Two empty panels, for a test.")
+    assert len(shown) == 4
+
+
+def test_the_same_figure_is_the_same_bytes(shown):
+    for _ in range(2):
+        plotting.show(plotting.bars(["one", "two"], [0.2, 0.8]), alt="Two bars: one at 0.2, two at 0.8.")
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("alt", ["", "figure", "a b c d"])
+def test_show_refuses_empty_alt_text(alt):
+    with pytest.raises(ValueError, match="say in a sentence"):
+        plotting.show(plt.figure(), alt=alt)
+
+
+def luminance(colour):
+    """WCAG relative luminance of a colour."""
+    channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_every_colour_stands_out_on_white():
+    for name, colour in plotting.COLOURS.items():
+        assert 1.05 / (luminance(colour) + 0.05) >= 2.9, name  # 3:1 for graphics, accent just short of it
+    assert len(set(plotting.MARKERS.values())) == len(plotting.COLOURS)
+
+
+def test_bars_draw_values_intervals_and_chance():
+    ax = plotting.bars(["a", "b"], [0.2, 0.8], intervals=np.array([[0.1, 0.3], [0.7, 0.9]]), chance=0.05)
+    assert [patch.get_width() for patch in ax.patches] == [0.2, 0.8]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    assert {"0.20", "0.80"} <= {text.get_text() for text in ax.texts}
+    assert ax.get_legend().get_texts()[0].get_text() == "chance 0.05"
+    with pytest.raises(ValueError, match="one length"):
+        plotting.bars(["a"], [1, 2])
+
+
+def test_lines_draw_the_mean_and_the_range_over_seeds():
+    ax = plotting.lines([1, 2], {"plain": [[1.0, 2.0], [3.0, 4.0]], "foils": [5.0, 6.0]}, chance=0.5)
+    assert ax.lines[0].get_ydata().tolist() == [2.0, 3.0]
+    assert ax.lines[1].get_ydata().tolist() == [5.0, 6.0]
+    assert ax.lines[0].get_color() != ax.lines[1].get_color()
+    assert ax.lines[0].get_marker() != ax.lines[1].get_marker()
+    assert len(ax.collections) == 1
+    assert ax.collections[0].get_paths()[0].get_extents().ymin == 1.0
+
+
+def test_heat_centres_signed_values_and_writes_readable_numbers():
+    ax = plotting.heat(np.array([[-1.0, 0.5], [0.0, 0.25]]), rows=["a", "b"], columns=["c", "d"], signed=True)
+    assert ax.images[0].get_clim() == (-1.0, 1.0)
+    assert [text.get_text() for text in ax.texts] == ["-1.00", "0.50", "0.00", "0.25"]
+    assert ax.texts[0].get_color() == "white"
+    assert ax.texts[2].get_color() == "black"
+    assert len(plotting.heat(np.zeros((20, 20))).texts) == 0
+
+
+def test_gallery_shows_each_picture_with_its_title():
+    pictures = [np.full((8, 8, 3), n, np.uint8) for n in (10, 20, 30)]
+    axes = plotting.gallery(pictures, ["one", "a title that is much too long for a single line", "three"], 2, [True])
+    assert len(axes) == 3
+    assert [int(ax.images[0].get_array()[0, 0, 0]) for ax in axes] == [10, 20, 30]
+    assert axes[0].get_xlabel().endswith("one")
+    assert "\n" in axes[1].get_xlabel()
+    with pytest.raises(ValueError, match="No pictures"):
+        plotting.gallery([])
