@@ -14,8 +14,9 @@ from course_utils import stamps
 BACKGROUNDS = ("shaded", "plain")  # a gradient without noise; one colour
 MARGIN, DOMINANCE = 0.25, 1.5  # centres of related objects: distance along the axis; along against across
 DIRECTIONS = 8  # of the gradient
-_LEVELS = (105, 165, 225)
-_HUES = np.array([(r, g, b) for r in _LEVELS for g in _LEVELS for b in _LEVELS], dtype=np.float32)  # (27,3)
+_LEVELS = (95, 165, 235)
+_VIVID = np.array([(r, g, b) for r in _LEVELS for g in _LEVELS for b in _LEVELS], dtype=np.float32)  # (27,3)
+_HUES = 0.65 * _VIVID + 0.35 * _VIVID.mean(1, keepdims=True)  # softer, so that objects stand out
 _SLOPE = 22  # grey levels from the middle of a shaded background to its edges
 
 
@@ -36,14 +37,15 @@ def rows() -> dict[str, dict]:
 
 @lru_cache(maxsize=1024)
 def cut_out(stamp: str) -> Image.Image:
-    """The stamp cropped to what is visible, in premultiplied alpha: resizing brings in no colour of clear pixels.
+    """The stamp cropped to its mask, in premultiplied alpha: resizing brings in no colour of clear pixels.
 
     Raises ValueError for a stamp without a mask.
     """
     row = rows()[stamp]
-    stamps.mask(row)
-    image = Image.fromarray(stamps.picture(row))
-    return image.crop(image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()).convert("RGBa")
+    inside = stamps.mask(row)  # (H,W)
+    y, x = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    box = (int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1)
+    return Image.fromarray(stamps.picture(row)).crop(box).convert("RGBa")
 
 
 @lru_cache(maxsize=4096)
