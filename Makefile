@@ -1,0 +1,61 @@
+# Thin names for commands that README.md also spells out. Everything is installed into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LAB_OPTIONS ?=
+WORKERS ?= 2
+
+.PHONY: help lab test check notebooks course bench clean
+
+help:
+	@echo 'make lab        install if needed, open JupyterLab on lesson 00'
+	@echo 'make test       install if needed, run the whole test suite'
+	@echo 'make check      the quick part of it: lint, notebooks up to date, fast tests'
+	@echo 'make notebooks  rebuild every notebook from its master and run the solved ones'
+	@echo 'make course     the same, then write the tables of README.md from what was measured'
+	@echo 'make bench      benchmarks'
+	@echo 'make clean      remove .venv; results in artifacts/ stay'
+
+lab: $(VENV)/.has-lab
+	$(BIN)/jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
+
+test: $(VENV)/.has-test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+
+check: $(VENV)/.has-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python notebooks/build.py --check
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope -m 'not slow'
+
+notebooks: $(VENV)/.has-test
+	$(BIN)/python notebooks/build.py --execute
+
+course: notebooks
+	$(BIN)/python data_scripts/write_readme.py
+
+bench: $(VENV)/.has-test
+	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV)
+
+# The stamps are newer than pyproject.toml as long as nothing has to be installed; `test` includes `lab`.
+$(VENV)/.has-lab: pyproject.toml | $(BIN)/pip
+	@echo 'Installing the course into $(VENV) (some minutes the first time) ...'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lab]'
+	@touch $@
+
+$(VENV)/.has-test: pyproject.toml | $(BIN)/pip
+	@echo 'Installing the course and its tests into $(VENV) (some minutes the first time) ...'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $(VENV)/.has-lab $@
+
+# Debian's python3 has no pip for new environments until python3-venv is installed: then an own pip is brought in.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'The course needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || \
+	  { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && \
+	    $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } || \
+	  { rm -rf $(VENV); echo 'No virtual environment can be made: install python3-venv, or use conda (README.md)' >&2; exit 1; }
