@@ -12,7 +12,7 @@ from PIL import Image
 from course_utils import stamps
 
 BACKGROUNDS = ("shaded", "plain")  # a gradient without noise; one colour
-MARGIN, DOMINANCE = 0.25, 1.5  # centres of related objects: distance along the axis; along against across
+MARGIN, DOMINANCE = 0.25, 2.0  # centres of related objects: distance along the axis; along against across
 DIRECTIONS = 8  # of the gradient
 _LEVELS = (95, 165, 235)
 _VIVID = np.array([(r, g, b) for r in _LEVELS for g in _LEVELS for b in _LEVELS], dtype=np.float32)  # (27,3)
@@ -26,7 +26,8 @@ class Tile(NamedTuple):
     colour: np.ndarray  # (h,w,3) uint16, premultiplied by alpha
     keep: np.ndarray  # (h,w,3) uint16, 256 * (1 - alpha)
     solid: np.ndarray  # (h,w) bool, alpha > 0.5
-    hues: int  # bit k: background hue k stands apart from the object's mean colour
+    contrast: np.ndarray  # (27,) how far each background hue is from the object's mean colour, in grey levels
+    hues: int  # bit k: hue k is far enough
 
 
 @lru_cache(maxsize=1)
@@ -58,18 +59,18 @@ def tile(stamp: str, side: int) -> Tile:
     alpha = (pixels[..., 3:] * 256 + 127) // 255  # (h,w,1), 0..256
     colour = np.minimum(pixels[..., :3], pixels[..., 3:])  # resizing may overshoot alpha by a little
     mean = colour.sum((0, 1)) / np.maximum(alpha.sum() / 256, 1)
-    apart = np.abs(_HUES - mean).max(-1) > 70
-    hues = sum(1 << int(k) for k in np.flatnonzero(apart))
+    contrast = np.abs(_HUES - mean).max(-1)
+    hues = sum(1 << int(k) for k in np.flatnonzero(contrast > 70))
     keep = np.repeat(256 - alpha, 3, axis=2)
-    return Tile(colour.astype(np.uint16), keep.astype(np.uint16), alpha[..., 0] > 128, hues)
+    return Tile(colour.astype(np.uint16), keep.astype(np.uint16), alpha[..., 0] > 128, contrast, hues)
 
 
 def hues_apart(tiles: list[Tile]) -> tuple[int, ...]:
-    """The background hues that stand apart from all these objects; all hues where none does."""
+    """The background hues that stand apart from all these objects; where none does, the one that comes nearest."""
     common = (1 << len(_HUES)) - 1
     for one in tiles:
         common &= one.hues
-    return _bits(common) or tuple(range(len(_HUES)))
+    return _bits(common) or (int(np.argmax(np.min([one.contrast for one in tiles], axis=0))),)
 
 
 @lru_cache(maxsize=4096)
@@ -78,7 +79,7 @@ def _bits(number: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=512)
-def ground(size: int, hue: int, direction: int, background: str) -> np.ndarray:
+def _ground(size: int, hue: int, direction: int, background: str) -> np.ndarray:
     """(size,size,3) uint8 background: one colour, or that colour from dark to light in one of eight directions."""
     line = np.linspace(-1, 1, size, dtype=np.float32)
     angle = direction * 2 * np.pi / DIRECTIONS
@@ -86,10 +87,10 @@ def ground(size: int, hue: int, direction: int, background: str) -> np.ndarray:
     return np.clip(np.round(_HUES[hue] + slope[..., None]), 0, 255).astype(np.uint8)
 
 
-def paint(canvas: np.ndarray, under: np.ndarray, tiles: list[Tile], places) -> None:
-    """Fills canvas (H,W,3) uint8 with the background and the tiles at places (x, y), later ones in front."""
-    canvas[...] = under
-    for (colour, keep, solid, _), (x, y) in zip(tiles, places):
+def paint(canvas: np.ndarray, ground: tuple[int, int], background: str, tiles: list[Tile], places) -> None:
+    """Fills canvas (H,W,3) uint8: the ground (hue, direction), then tiles at places (x, y), later ones in front."""
+    canvas[...] = _ground(len(canvas), *ground, background)
+    for (colour, keep, solid, *_), (x, y) in zip(tiles, places):
         region = canvas[y : y + solid.shape[0], x : x + solid.shape[1]]  # (h,w,3)
         blend = region * keep  # uint16: 255 * 256 still fits
         blend >>= 8
@@ -118,7 +119,7 @@ def place_two(rng, size: int, tiles, axis: int):
     low = max(MARGIN * size + 1, half - 0.25 * min(along))
     apart = low + rng() * max(size - half - low, 0)
     begin = rng() * (size - half - apart)
-    reach = apart / 2 - 1  # across, centres differ by half as much as along, or less
+    reach = (apart - 1) / DOMINANCE - 1  # how far the centres may differ across; a pixel each for rounding
     start, stop = max(across[0] / 2, across[1] / 2 - reach), min(size - across[0] / 2, size - across[1] / 2 + reach)
     middle = start + rng() * (stop - start)
     start, stop = max(across[1] / 2, middle - reach), min(size - across[1] / 2, middle + reach)

@@ -18,6 +18,7 @@ FOILS = ("relation", "swapped", "size", "replaced")
 CAPTIONS = 5
 _NUMBERS = ("no", "one", "two", "three", "four")
 _CAPTION_WORDS = "a an the is there and one left right of above below small big"
+RESERVED = frozenset(_CAPTION_WORDS.split()) - {"of"} | {"medium"}  # no noun may hold one: "a big big eared rabbit"
 _QUESTION_WORDS = "what which how many things are larger or yes no two three four"
 _SOUNDS_LIKE_YOU = ("uni", "use", "ute", "uku", "eu", "ewe", "one")  # a university, a ewe
 _SILENT_H = ("hour", "heir", "honest")

@@ -9,7 +9,7 @@ and the relations between them; a stable hash of the combination decides on its 
 (captions 0, 1 and 2) occurs in two parts, whatever the seeds. Captions 3 and 4 leave sizes or relations out and may.
 
 Geometry, in shares of the canvas: an object's longer side is 0.25, 0.35 or 0.48 (small, medium, big). Related objects
-have centres at least 0.25 apart along the named axis, and at least 1.5 times further along it than across it.
+have centres at least 0.25 apart along the named axis, and are at least twice as far apart along it as across it.
 """
 
 import random
@@ -125,7 +125,7 @@ class _Layout(NamedTuple):
 
 
 def _resolve(objects: tuple[str, ...]) -> list[tuple[str, str]]:
-    """(noun, stamp) of each object; ValueError if unknown, without a noun, or a noun comes twice."""
+    """(noun, stamp) of each object; ValueError if unknown, without a usable noun, or a noun comes twice."""
     found: dict[str, str] = {}
     for name in objects:
         stamp = DEFAULT_OBJECTS.get(name, name)
@@ -136,6 +136,10 @@ def _resolve(objects: tuple[str, ...]) -> list[tuple[str, str]]:
         noun = name if name in DEFAULT_OBJECTS else row["noun"]
         if not isinstance(noun, str):
             raise ValueError(f"stamp {name!r} has no noun, so no caption can name it; choose one whose `noun` is given")
+        if grammar.RESERVED & set(noun.split()):
+            raise ValueError(
+                f"{name!r} is called {noun!r}, which holds a word that captions use themselves; leave it out"
+            )
         if noun in found:
             raise ValueError(f"two objects are called {noun!r} ({found[noun]}, {stamp}); leave one out")
         found[noun] = stamp
@@ -254,8 +258,8 @@ class Scenes:
         return grammar.foil_things(self._things(layout), layout.relations, kind, layout.pick, spare)
 
     def _paint(self, canvas: np.ndarray, layout: _Layout) -> None:
-        under = composing.ground(self.config.size, *layout.ground, self.config.background)
-        composing.paint(canvas, under, self._tiles(layout.objects, layout.sizes), layout.corners)
+        tiles = self._tiles(layout.objects, layout.sizes)
+        composing.paint(canvas, layout.ground, self.config.background, tiles, layout.corners)
 
 
 class Scene:

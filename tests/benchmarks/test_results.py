@@ -1,0 +1,35 @@
+"""What benchmarks write can be read again, and the table beside it is the one drawn from it."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture()
+def results(script):
+    return script("tests/benchmarks/_results.py")
+
+
+def test_entries_are_replaced_by_name_and_the_table_follows(results, tmp_path):
+    results.write(
+        [results.entry("b", [1, 2, 3, 4, 50], "x"), results.entry("a", [1234.5] * 5, "x", peer="p")], tmp_path
+    )
+    results.write([results.entry("b", [2, 3, 4, 5, 6], "y")], tmp_path)
+    first, second = json.loads((tmp_path / "results.json").read_text())
+    assert (first["name"], first["peer"], first["ratio"]) == ("a", "p", 1230)
+    assert (second["ratio"], second["low"], second["high"], second["unit"]) == (4, 2, 6, "y")
+    assert set(first) == {"name", "peer", "ratio", "low", "high", "unit", "machine", "versions"}
+    assert "| b | - | 4.0 | 2.0 to 6.0 | y |" in (tmp_path / "RESULTS.md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["RESULTS.md", "results.json"]
+
+
+def test_too_few_samples_are_refused(results, tmp_path):
+    with pytest.raises(ValueError, match="4 samples; measure at least five"):
+        results.entry("a", [1, 2, 3, 4], "x")
+
+
+def test_the_table_in_the_repository_is_the_one_drawn(results):
+    entries = json.loads((results.FOLDER / "results.json").read_text(encoding="utf-8"))
+    assert (results.FOLDER / "RESULTS.md").read_text(encoding="utf-8") == results.table(entries)
+    by_name = {one["name"]: one for one in entries}
+    assert by_name["scenes_per_second"]["low"] >= 1_500
