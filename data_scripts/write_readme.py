@@ -1,0 +1,102 @@
+"""Write README.md's two tables from the executed notebooks: the lessons, and what the course proves.
+
+    python data_scripts/write_readme.py            write them
+    python data_scripts/write_readme.py --check    fail when they are not what the notebooks say
+
+Nothing in them is typed by hand: figures are the records stored in notebooks/solutions, ranges those of bands.toml.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+from course_utils import records
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def solved(root: Path) -> list[Path]:
+    """The executed notebooks, in order."""
+    return sorted((root / "notebooks" / "solutions").glob("[0-9][0-9]_*.ipynb"))
+
+
+def lessons(root: Path) -> str:
+    """One row a lesson: question, minutes, exercises, run time and memory of the stored run."""
+    rows = [
+        "| lesson | the question | for you | exercises | it runs in | read it solved |",
+        "|---|---|---|---|---|---|",
+    ]
+    for path in solved(root):
+        cells = nbformat.read(path, as_version=4).cells
+        number, _, title = cells[0].source.partition("\n")[0].removeprefix("# ").partition(" ")
+        name, _, question = title.partition(": ")
+        minutes = re.search(r"(\d+) ?min", cells[0].source)
+        exercises = sum("exercise" in cell.metadata.get("tags", []) for cell in cells)
+        facts = records.read_notebook(path)
+        seconds = max((fact["seconds"] for fact in facts), default=0)
+        memory = max((fact["peak_memory"] for fact in facts), default=0)
+        rows.append(
+            f"| [{number} {name}](notebooks/{path.name}) | {question[:1].upper()}{question[1:]} "
+            f"| {minutes.group(1) + ' min' if minutes else ''} | {exercises} | {seconds:.0f} s, {memory / 1e9:.1f} GB "
+            f"| [solved](notebooks/solutions/{path.name}) |"
+        )
+    return "\n".join(rows)
+
+
+def proofs(root: Path) -> str:
+    """One row a fact: the stored value with its interval, chance, and the range over the seeds of its band."""
+    rows = [
+        "| lesson | measured fact | value | 95 % interval | chance | over five seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    bands = records.bands()
+    for path in solved(root):
+        for fact in records.read_notebook(path):
+            interval = " to ".join(map(short, fact["interval"])) if fact["interval"] else ""
+            band = bands.get(fact["lesson"], {}).get(fact["profile"], {}).get(fact["name"])
+            seeds = f"{short(min(band.values))} to {short(max(band.values))}" if band else "not measured"
+            chance = "" if fact["chance"] is None else short(fact["chance"])
+            part, _, what = fact["name"].rpartition("/")
+            label = f"{part.replace('/', ', ')}: {what}" if part else what
+            row = [fact["lesson"], label.replace("_", " "), short(fact["value"]), interval, chance, seeds]
+            rows.append(f"| {' | '.join(row)} |")
+    return "\n".join(rows)
+
+
+def short(value: float) -> str:
+    """A number as the tables show it."""
+    return f"{value:.3f}" if 0.001 <= abs(value) < 100 or value == 0 else f"{value:.2g}"
+
+
+def filled(text: str, root: Path) -> str:
+    """README's text with both tables replaced. Raises ValueError when a marker is missing."""
+    for name, table in (("lessons", lessons(root)), ("proofs", proofs(root))):
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ValueError(f"README.md needs one line {begin} and one line {end}")
+        head, rest = text.split(begin)
+        text = f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args(arguments)
+    readme = root / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    fresh = filled(text, root)
+    if options.check and fresh != text:
+        print("README.md's tables are not what the notebooks say: run data_scripts/write_readme.py", file=sys.stderr)
+        return 1
+    if not options.check:
+        readme.write_text(fresh, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

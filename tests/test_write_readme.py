@@ -1,0 +1,70 @@
+"""README's tables say what the executed notebooks hold."""
+
+import json
+
+import nbformat
+import pytest
+
+from course_utils import records
+
+README = """Intro
+<!-- lessons: begin -->
+old
+<!-- lessons: end -->
+middle
+<!-- proofs: begin -->
+<!-- proofs: end -->
+end
+"""
+
+
+@pytest.fixture()
+def program(script):
+    return script("data_scripts/write_readme.py")
+
+
+@pytest.fixture()
+def course(tmp_path, mini):
+    """A course folder with a README and one executed lesson."""
+    (tmp_path / "README.md").write_text(README)
+    (lesson,) = mini.masters(["98"])
+    notebook = mini.build(lesson, "solved")
+    fact = {"name": "plain/recall_at_1", "value": 0.91, "interval": [0.89, 0.93], "chance": 0.001, "lesson": "98"}
+    fact |= {"profile": "cpu", "seconds": 83.2, "peak_memory": 1.5e9}
+    output = nbformat.v4.new_output("display_data", data={records.MIME: fact})
+    notebook.cells[-2].outputs = [output]
+    path = tmp_path / "notebooks" / "solutions" / "98_mini.ipynb"
+    path.parent.mkdir(parents=True)
+    nbformat.write(notebook, path)
+    assert json.loads(path.read_text())["cells"]
+    return tmp_path
+
+
+def test_tables_are_written_between_the_markers_and_the_rest_stays(program, course):
+    assert program.main(["--check"], course) == 1
+    assert program.main([], course) == 0
+    assert program.main(["--check"], course) == 0
+    text = (course / "README.md").read_text()
+    assert "| [98 Mini](notebooks/98_mini.ipynb) | Does the house stand? |  | 2 | 83 s, 1.5 GB |" in text
+    assert "| 98 | plain: recall at 1 | 0.910 | 0.890 to 0.930 | 0.001 | not measured |" in text
+    assert "old" not in text
+    assert text.startswith("Intro\n")
+    assert "\nmiddle\n" in text
+    assert text.endswith("\nend\n")
+
+
+def test_a_figure_changed_by_hand_fails_the_check(program, course):
+    program.main([], course)
+    readme = course / "README.md"
+    readme.write_text(readme.read_text().replace("0.910", "0.990"))
+    assert program.main(["--check"], course) == 1
+
+
+def test_a_missing_marker_is_named(program, course):
+    (course / "README.md").write_text("no markers")
+    with pytest.raises(ValueError, match="lessons: begin"):
+        program.main([], course)
+
+
+def test_the_courses_own_readme_is_up_to_date(program):
+    assert program.main(["--check"]) == 0
