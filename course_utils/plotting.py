@@ -68,10 +68,11 @@ def bars(
     for row, value, end in zip(rows, values, ends):
         ax.annotate(f"{value:.2f}", (end, row), xytext=(5, 0), textcoords="offset points", va="center")
     if chance is not None:
-        ax.axvline(chance, color=COLOURS["neutral"], linestyle="--", label=f"chance {chance:.3g}")
-        ax.legend(loc="lower right", frameon=False)
+        ax.axvline(chance, color=COLOURS["neutral"], linestyle="--")
+        below = (chance, len(values) - 0.3)  # a free row under the bars
+        ax.annotate(f"chance {chance:.3g}", below, xytext=(5, 0), textcoords="offset points", va="center")
     ax.set_yticks(rows, labels)
-    ax.invert_yaxis()
+    ax.set_ylim(len(values) - (0.5 if chance is None else 0.0), -0.5)
     ax.margins(x=0.15)
     _bare(ax)
     return ax

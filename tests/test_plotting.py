@@ -74,8 +74,8 @@ def test_bars_draw_values_intervals_and_chance():
     ax = plotting.bars(["a", "b"], [0.2, 0.8], intervals=np.array([[0.1, 0.3], [0.7, 0.9]]), chance=0.05)
     assert [patch.get_width() for patch in ax.patches] == [0.2, 0.8]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
-    assert {"0.20", "0.80"} <= {text.get_text() for text in ax.texts}
-    assert ax.get_legend().get_texts()[0].get_text() == "chance 0.05"
+    assert {text.get_text() for text in ax.texts} == {"0.20", "0.80", "chance 0.05"}
+    assert ax.lines[-1].get_xdata() == [0.05, 0.05]
     with pytest.raises(ValueError, match="one length"):
         plotting.bars(["a"], [1, 2])
 
