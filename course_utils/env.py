@@ -102,14 +102,14 @@ def start(lesson: str, profile: str = "auto", seed: int = 0, edition: str | None
     """Start a lesson: choose profile, device and number type, seed torch, NumPy and random, make the folders.
 
     `auto` follows $COURSE_PROFILE where it is set, else `gpu` where CUDA is there, else `cpu`. `edition` is the one the
-    notebook was built for; another installed edition is said. $COURSE_ARTIFACTS and $COURSE_DATA move the folders;
-    the first is set for child processes and for the progress file. Raises ValueError for an unknown profile and
+    notebook was built for; another installed edition is said. $COURSE_ARTIFACTS and $COURSE_DATA move the folders.
+    Raises ValueError for an unknown profile and
     RuntimeError for `gpu` without CUDA.
     """
     profile = _profile(profile)
     device = torch.device("cuda" if profile == "gpu" else "cpu")
     paths = Paths(_folder("COURSE_ARTIFACTS", "artifacts"), _folder("COURSE_DATA", "data"))
-    os.environ["COURSE_ARTIFACTS"] = str(paths.artifacts)
+    os.environ["COURSE_SESSION_ARTIFACTS"] = str(paths.artifacts)  # where progress is noted, also by child processes
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

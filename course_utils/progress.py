@@ -38,5 +38,6 @@ def table() -> pd.DataFrame:
 
 
 def _folder() -> Path:
-    """env.start sets COURSE_ARTIFACTS; without a session the folder is `artifacts` where Python runs."""
-    return Path(os.environ.get("COURSE_ARTIFACTS") or "artifacts").expanduser() / "progress"
+    """The learner's own $COURSE_ARTIFACTS, else the folder of env.start's session, else `artifacts` where we are."""
+    chosen = os.environ.get("COURSE_ARTIFACTS") or os.environ.get("COURSE_SESSION_ARTIFACTS") or "artifacts"
+    return Path(chosen).expanduser() / "progress"

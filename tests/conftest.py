@@ -13,10 +13,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.pop("COURSE_PROFILE", None)
 
 
+def pytest_collection_modifyitems(items):
+    """Long tests first, so that no core waits for the last one."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def own_artifacts(tmp_path, monkeypatch):
     """Progress and results of a test go to its own folder, never to the checkout's."""
     monkeypatch.setenv("COURSE_ARTIFACTS", str(tmp_path / "artifacts"))
+    monkeypatch.delenv("COURSE_SESSION_ARTIFACTS", raising=False)
     return tmp_path / "artifacts"
 
 

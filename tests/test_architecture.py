@@ -163,6 +163,17 @@ def test_the_conda_environment_has_the_same_floors():
     assert f"python{project['requires-python']}" in given
 
 
+def test_readme_spells_out_what_make_runs():
+    """The README's plain commands are the Makefile's, and CI calls the README's test command."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in ("test", "lab", "notebooks"):
+        command = ["make", "--dry-run", "--always-make", target]
+        lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+        last = " ".join(lines[-1].split())
+        assert last in readme or last.replace(".venv/bin/python", "python") in readme, last
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("exec make test")
+
+
 def test_no_dependency_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     every = project["dependencies"] + sum(project["optional-dependencies"].values(), [])

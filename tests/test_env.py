@@ -1,12 +1,13 @@
 """Profiles, seeds, sizes, folders and disk of a session."""
 
 import random
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from course_utils import env
+from course_utils import env, progress
 
 
 @pytest.fixture()
@@ -82,6 +83,21 @@ def test_artifacts_follow_the_variable(own_artifacts):
     paths = env.start("98", profile="smoke").paths
     assert paths.artifacts == own_artifacts
     assert own_artifacts.is_dir()
+
+
+def test_on_colab_results_go_to_drive_once_it_is_mounted(no_gpu, monkeypatch, tmp_path, capsys):
+    """Mounting Drive and running the set-up cell again moves the folders, progress included."""
+    monkeypatch.delenv("COURSE_ARTIFACTS")
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    monkeypatch.setattr(env.Path, "mkdir", lambda *_, **__: None)
+    assert "drive" not in env.start("98").paths.artifacts.parts
+    said = capsys.readouterr().out
+    assert "T4 GPU" in said
+    assert "mount Drive" in said
+    monkeypatch.setattr(env.Path, "is_dir", lambda path: path.parts[-1] == "MyDrive")
+    assert env.start("98").paths.artifacts.parts[-2:] == ("multimodal-course", "artifacts")
+    assert "mount Drive" not in capsys.readouterr().out
+    assert "MyDrive" in progress._folder().parts
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
