@@ -1,5 +1,7 @@
 # Thin names for commands that README.md also spells out. Everything is installed into .venv.
-PYTHON ?= python3
+# The first Python that is new enough; looked for only when .venv is made.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell \
+  $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $p)) python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 LAB_OPTIONS ?=

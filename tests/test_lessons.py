@@ -1,7 +1,7 @@
 """Every lesson, run as a learner would and as its author did, in the smallest profile.
 
 The unsolved notebook runs to its end; the solved one records every fact inside its band, in time; and nbval finds the
-stored outputs of the tagged cells again. Three classes, so that two cores share them.
+stored outputs of the tagged cells again. Classes are shared out, so that two cores share them.
 """
 
 import os
@@ -18,7 +18,7 @@ from course_utils import records
 
 NOTEBOOKS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "notebooks")
 LESSONS = sorted(name[:-3] for name in os.listdir(os.path.join(NOTEBOOKS, "src")) if re.match(r"\d\d_.*\.py$", name))
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("lesson", LESSONS)]
+pytestmark = pytest.mark.parametrize("lesson", LESSONS)
 
 
 def run(source, target):
@@ -37,6 +37,7 @@ def tagged(notebook, tag):
     return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
+@pytest.mark.slow
 class TestUnsolved:
     def test_it_runs_to_its_end_and_every_check_says_not_attempted(self, lesson, tmp_path):
         notebook, seconds = run(os.path.join(NOTEBOOKS, f"{lesson}.ipynb"), tmp_path / "run.ipynb")
@@ -48,6 +49,7 @@ class TestUnsolved:
         assert seconds <= records.SECONDS["smoke"]
 
 
+@pytest.mark.slow
 class TestSolved:
     def test_its_facts_are_in_their_bands_and_in_time(self, lesson, tmp_path, own_artifacts):
         notebook, seconds = run(os.path.join(NOTEBOOKS, "solutions", f"{lesson}.ipynb"), tmp_path / "run.ipynb")
@@ -70,6 +72,9 @@ class TestStored:
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert [cell.source for cell in code if cell.source and cell.execution_count is None] == []
 
+
+@pytest.mark.slow
+class TestRerun:
     def test_nbval_finds_the_tagged_outputs_again(self, lesson):
         notebook = nbformat.read(os.path.join(NOTEBOOKS, "solutions", f"{lesson}.ipynb"), as_version=4)
         assert len(tagged(notebook, "nbval-check-output")) >= 3
