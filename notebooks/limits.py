@@ -47,7 +47,7 @@ def master_problems(cells):
             )
         elif bool(regions) != ("exercise" in tags):
             found.append(f"{place(position, cell)}: a SOLUTION region and the tag exercise belong together")
-        if any(not indent for indent, _ in regions) and not re.search(r"^\w+ = \.\.\.$", text, re.MULTILINE):
+        if any(not indent for indent, _ in regions) and not re.search(r"^\w+ = \.\.\.\s*(#.*)?$", text, re.MULTILINE):
             found.append(f"{place(position, cell)}: a region at the left margin needs a line `answer = ...` above it")
         if "check" in tags and len(text.strip().splitlines()) != 1:
             found.append(f"{place(position, cell)}: a check is one line, `lesson.check_something(answer)`")
