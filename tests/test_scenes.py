@@ -234,6 +234,26 @@ def test_pictures_and_masks_equal_a_second_composition(counts):
         assert scene.masks.shape == (len(scene.objects), 72, 72)
 
 
+def test_what_lies_in_front_hides_what_lies_behind():
+    tiles = [composing.tile(DEFAULT_OBJECTS[noun], side) for noun, side in (("apple", 30), ("owl", 24), ("mug", 16))]
+    places = [(4, 6), (10, 8), (14, 16)]  # all three overlap, far more than in any scene
+    masks, owner = composing.visible(48, tiles, places), np.full((48, 48), -1)
+    alpha = np.zeros((3, 48, 48))
+    for k, (one, (x, y)) in enumerate(zip(tiles, places)):
+        h, w = one.solid.shape
+        alpha[k, y : y + h, x : x + w] = 1 - one.keep[..., 0] / 256
+        owner[alpha[k] > 0.5] = k
+    assert np.array_equal(masks, owner == np.arange(3)[:, None, None])
+    assert 0 < masks[0].sum() < (alpha[0] > 0.5).sum()
+    assert 0 < masks[1].sum() < (alpha[1] > 0.5).sum()
+    canvas, alone = np.zeros((2, 48, 48, 3), dtype=np.uint8)
+    composing.paint(canvas, (0, 0), "plain", tiles, places)
+    composing.paint(alone, (0, 0), "plain", tiles[2:], places[2:])
+    opaque = alpha[2] == 1
+    assert opaque.sum() > 50
+    assert np.array_equal(canvas[opaque], alone[opaque])  # nothing shines through the front one
+
+
 def test_objects_lie_inside_stay_visible_and_stand_out(some):
     for scene in some:
         size = len(scene.image)
