@@ -13,6 +13,7 @@ from IPython import get_ipython
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Okabe and Ito's palette. Never by colour alone: markers and labels differ as well.
 COLOURS = {"image": "#0072B2", "text": "#D55E00", "sound": "#009E73", "neutral": "#595959", "accent": "#CC79A7"}
@@ -31,11 +32,14 @@ def show(figure: Figure | Axes | Sequence[Axes], alt: str) -> None:
     axes = figure if isinstance(figure, (Figure, Axes)) else np.asarray(figure, dtype=object).flat[0]
     figure = axes.get_figure() if isinstance(axes, Axes) else axes
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", facecolor="white")
     plt.close(figure)
     if get_ipython() is None:
         print(f"[figure: {alt}]")
         return
+    palette = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()  # 256 colours are a quarter of the bytes: notebooks stay small
+    palette.save(buffer, format="png", optimize=True)
     png = base64.b64encode(buffer.getvalue()).decode()
     display({"image/png": png, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
 
@@ -168,3 +172,27 @@ def _wrap(text: str, width: int = 22) -> str:
 def _bare(ax: Axes) -> None:
     """No frame on top and right."""
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def arrows(vectors: np.ndarray, names: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Vectors (N,2) as arrows from the origin, each with its name at the tip; the first is the question's, in orange.
+
+    Raises ValueError when there is not one name a vector.
+    """
+    vectors = np.asarray(vectors, dtype=float)  # (N,2)
+    if vectors.shape != (len(names), 2):
+        raise ValueError(
+            f"vectors have shape {vectors.shape}: (N,2) with one name each is needed, not {len(names)} names."
+        )
+    ax = ax or plt.subplots(figsize=(4, 4), layout="constrained")[1]
+    for row, (vector, name) in enumerate(zip(vectors, names)):
+        colour = COLOURS["image"] if row else COLOURS["text"]
+        style = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "linestyle": "-" if row else "--", "shrinkA": 0}
+        ax.annotate("", vector, (0, 0), arrowprops=style | {"shrinkB": 0})
+        ax.annotate(name, vector, xytext=(5, 5), textcoords="offset points", color=colour)
+    low, high = min(0.0, vectors.min()), max(0.0, vectors.max())
+    ax.set(
+        xlim=(low - 0.5, high + 1), ylim=(low - 0.5, high + 1), aspect="equal", xlabel="first", ylabel="second number"
+    )
+    _bare(ax)
+    return ax

@@ -45,6 +45,19 @@ def test_show_takes_a_figure_an_axes_or_many(shown):
     assert len(shown) == 4
 
 
+def test_a_picture_keeps_its_look_in_256_colours(shown):
+    """A gallery of smooth colour, the hardest case: no pixel moves far, and white stays white."""
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    red, green = np.meshgrid(ramp, ramp)
+    plotting.show(plotting.gallery([np.stack([red, green, red // 2], axis=-1)]), alt="A smooth ramp of red and green.")
+    picture = Image.open(io.BytesIO(base64.b64decode(shown[0][0]["image/png"])))
+    pixels = np.asarray(picture.convert("RGB"), dtype=int)
+    assert len(picture.getcolors()) <= 256
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+    corner = np.abs(pixels - [255, 255, 127]).sum(axis=-1).min()
+    assert corner < 40
+
+
 def test_the_same_figure_is_the_same_bytes(shown):
     for _ in range(2):
         plotting.show(plotting.bars(["one", "two"], [0.2, 0.8]), alt="Two bars: one at 0.2, two at 0.8.")
