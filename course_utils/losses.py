@@ -7,14 +7,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 
-def clip_loss(z_img, z_txt, tau, image_ids=None, z_foil=None):
+def clip_loss(z_img, z_txt, tau, image_ids=None):
     """CLIP's symmetric cross-entropy: each picture picks its caption, each caption picks its picture.
 
     z_img, z_txt: (B,E) unit rows; tau: temperature, float or scalar tensor, > 0. Scores are computed in fp32 or
     better, whatever the towers used. image_ids: (B,) ids; pairs that show the same picture are all right answers and
-    share the target mass. z_foil: (F,E) unit rows of captions that are false; they stand as extra columns that no
-    picture may pick (NegCLIP, Yuksekgonul et al. 2023). Returns a scalar, in nats: about log B for embeddings without
-    information.
+    share the target mass. Returns a scalar, in nats: about log B for embeddings without information.
 
     Raises ValueError for rows that are not unit length, shapes that differ, or tau <= 0. NaN comes out as NaN, so that
     `training.fit` can say at which step. Source: Radford et al. 2021, figure 3.
@@ -24,14 +22,7 @@ def clip_loss(z_img, z_txt, tau, image_ids=None, z_foil=None):
         raise ValueError(f"clip_loss: tau={float(tau)} must be positive; it is a temperature, not a logarithm.")
     target = _targets(len(z_img), image_ids, z_img.device)  # (B,B) rows add up to one
     logits = z_img @ z_txt.T / tau  # (B,E) @ (E,B) -> (B,B)
-    rows = logits
-    if z_foil is not None:
-        z_foil = _unit_rows(z_foil, "z_foil")
-        if z_foil.shape[1] != z_img.shape[1]:
-            raise ValueError(f"clip_loss: z_foil {tuple(z_foil.shape)} must be (F,{z_img.shape[1]}), as wide as z_img.")
-        foils = z_img @ z_foil.T / tau  # (B,E) @ (E,F) -> (B,F)
-        rows = torch.cat([logits, foils], dim=1)  # (B,B+F)
-    picks_caption = -(target * rows.log_softmax(dim=1)[:, : len(z_img)]).sum(dim=1).mean()
+    picks_caption = -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
     picks_picture = -(target.T * logits.log_softmax(dim=0)).sum(dim=0).mean()
     return (picks_caption + picks_picture) / 2
 
