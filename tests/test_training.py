@@ -1,0 +1,225 @@
+"""The training loop against a hand-written one, GradCache against the whole batch."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from course_utils import losses, models, training
+
+
+def tiny(seed=0):
+    """A small model with embeddings well apart, so that rounding stays rounding; memory order as `fit` sets it."""
+    torch.manual_seed(seed)
+    sentences = models.TransformerWords(20, 6, width=12, layers=1, heads=2)
+    nn.init.normal_(sentences.words.weight)
+    nn.init.normal_(sentences.positions.weight)
+    model = models.DualEncoder(models.ConvTower(16, width=12, channels=(16, 16)), sentences, shared=8, tau=0.5)
+    return model.to(memory_format=torch.channels_last)
+
+
+def batch_of(rows=12, seed=0):
+    """Random pairs; the first word follows the brightness of the picture, so there is something to learn."""
+    random = torch.Generator().manual_seed(seed)
+    level = torch.randint(0, 10, (rows,), generator=random)
+    images = 0.1 * level[:, None, None, None] + 0.05 * torch.rand(rows, 3, 16, 16, generator=random)
+    tokens = torch.randint(2, 20, (rows, 5), generator=random)
+    tokens[:, 0] = 2 + level
+    token_mask = torch.arange(5) < torch.randint(2, 6, (rows, 1), generator=random)
+    return {"images": images, "tokens": tokens * token_mask, "token_mask": token_mask, "image_ids": level}
+
+
+def clip(pairs, batch):
+    return losses.clip_loss(pairs.z_img, pairs.z_txt, pairs.tau, batch["image_ids"])
+
+
+def same(model, other, atol):
+    for (name, value), expected in zip(model.named_parameters(), other.parameters()):
+        torch.testing.assert_close(value, expected, atol=atol, rtol=1e-5, msg=name)
+
+
+# fit ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_falls():
+    history = training.fit(
+        tiny(), (batch_of(seed=i) for i in range(150)), clip, training.TrainConfig(150, learning_rate=5e-3)
+    )
+    assert len(history) == 150
+    assert sum(history[-10:]) < 0.75 * sum(history[:10])
+
+
+@pytest.mark.parametrize("clip_norm", [0.2, 100.0])
+def test_fit_equals_a_hand_written_loop(clip_norm):
+    batches = [batch_of(seed=i) for i in range(12)]
+    ours, theirs = tiny(), tiny()
+    config = training.TrainConfig(12, learning_rate=3e-3, weight_decay=0.1, clip=clip_norm)
+    history = training.fit(ours, iter(batches), clip, config)
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=3e-3, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=12)
+    expected, norms = [], []
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = clip(theirs(batch), batch)
+        loss.backward()
+        norms.append(nn.utils.clip_grad_norm_(theirs.parameters(), clip_norm).item())
+        optimizer.step()
+        schedule.step()
+        expected.append(loss.item())
+    assert (max(norms) > clip_norm) == (clip_norm < 1)  # clipping took part, or did not
+    assert history == pytest.approx(expected, abs=1e-6)
+    same(ours, theirs, atol=1e-5)
+
+
+def test_one_step_is_enough_and_the_model_is_left_for_evaluation():
+    model = tiny()
+    before = [p.clone() for p in model.parameters()]
+    assert len(training.fit(model, [batch_of()] * 5, clip, training.TrainConfig(1))) == 1
+    assert not model.training
+    assert any((p != old).any() for p, old in zip(model.parameters(), before))
+
+
+class Probe(nn.Module):
+    """One linear layer that notes in which precision it computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(4, 3), []
+
+    def forward(self, batch):
+        hidden = self.layer(batch["x"])
+        self.seen.append(hidden.dtype)
+        return hidden
+
+
+def test_precision_is_the_configs_and_can_change_from_one_call_to_the_next():
+    batches = [{"x": torch.randn(8, 4), "y": torch.randn(8, 3)}] * 3
+    outputs = []
+
+    def squares(output, batch):
+        outputs.append(output.dtype)
+        return F.mse_loss(output, batch["y"])
+
+    for dtype in (torch.float32, torch.bfloat16, torch.float32):
+        probe = Probe()
+        training.fit(probe, batches, squares, training.TrainConfig(3, dtype=dtype))
+        assert probe.seen == [dtype] * 3
+        assert probe.layer.weight.dtype == torch.float32
+        assert probe(batches[0]).dtype == torch.float32  # autocast ended with the training
+    assert set(outputs) == {torch.float32}  # scores are fp32 whatever the towers used
+
+
+def test_mixed_precision_learns_like_full_precision():
+    batches = [batch_of(seed=i) for i in range(8)]
+    full = training.fit(tiny(), batches, clip, training.TrainConfig(8))
+    half = training.fit(tiny(), batches, clip, training.TrainConfig(8, dtype=torch.bfloat16))
+    assert half == pytest.approx(full, abs=0.05)
+    assert half != full
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_leaves_the_weights():
+    model, kept = tiny(), []
+
+    def breaks(pairs, batch):
+        kept[:] = [p.detach().clone() for p in model.parameters()]
+        return clip(pairs, batch) * (torch.nan if len(seen.append(0) or seen) == 3 else 1)
+
+    seen = []
+    with pytest.raises(FloatingPointError, match="loss is nan at step 2; lower learning_rate"):
+        training.fit(model, [batch_of()] * 5, breaks, training.TrainConfig(5, dtype=torch.bfloat16))
+    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), kept))
+    assert not model.training
+    assert torch.equal(model(batch_of()).z_img, model.encode_image(batch_of()["images"]))  # no autocast left behind
+
+
+def test_a_model_that_diverges_is_stopped():
+    """The real loss passes NaN on, so that the error names the step and not the length of rows."""
+    model = tiny()
+    nn.init.constant_(model.image_head.weight, torch.nan)
+    with pytest.raises(FloatingPointError, match="at step 0"):
+        training.fit(model, [batch_of()], clip, training.TrainConfig(1))
+
+
+def test_too_few_batches_are_refused():
+    with pytest.raises(ValueError, match="ran out after 2 of 3 steps"):
+        training.fit(tiny(), [batch_of()] * 2, clip, training.TrainConfig(3))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steps": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"clip": -1.0},
+        {"dtype": torch.float64},
+        {"dtype": torch.int8},
+    ],
+)
+def test_a_bad_config_is_refused(changes):
+    with pytest.raises(ValueError, match="TrainConfig: "):
+        training.TrainConfig(**{"steps": 3, **changes})
+
+
+# GradCache ------------------------------------------------------------------------------------------------------------
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def siglip(pairs, batch):
+    return losses.siglip_loss(pairs.z_img, pairs.z_txt, 1 / pairs.tau, -2.0, batch["image_ids"])
+
+
+@pytest.mark.parametrize("loss", [clip, siglip])
+@pytest.mark.parametrize("chunk", [1, 5, 8, 12, 50])
+def test_grad_cache_equals_the_whole_batch(chunk, loss):
+    model, batch = tiny(), batch_of(12)
+    whole = loss(model(batch), batch)
+    whole.backward()
+    expected = gradients(model)
+    assert all(gradient.abs().max() > 1e-4 for gradient in expected.values())  # of every parameter, log_scale too
+    model.zero_grad()
+    value = training.grad_cache(model, batch, loss, chunk)
+    assert not value.requires_grad
+    assert value.item() == pytest.approx(whole.item(), abs=1e-6)
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_adding_up_the_losses_of_chunks_is_something_else():
+    """The check above can fail: chunks that never meet have fewer rivals, and another gradient."""
+    model, batch = tiny(), batch_of(12)
+    value = training.grad_cache(model, batch, clip, 4)
+    cached = gradients(model)
+    model.zero_grad()
+    total = 0.0
+    for i in range(0, 12, 4):
+        part = {name: rows[i : i + 4] for name, rows in batch.items()}
+        loss = clip(model(part), part) / 3
+        loss.backward()
+        total += loss.item()
+    assert total < value.item() - 0.5  # log 4 against log 12
+    flat = [torch.cat([g.flatten() for g in each.values()]) for each in (cached, gradients(model))]
+    assert (flat[0] - flat[1]).norm() > 0.3 * flat[0].norm()
+
+
+def test_grad_cache_holds_only_a_chunk():
+    model, batch, held = tiny(), batch_of(12), []
+    model.image_tower.register_forward_hook(lambda _, args, out: held.append((len(args[0]), out.requires_grad)))
+    training.grad_cache(model, batch, clip, 5)
+    assert held == [(5, False), (5, False), (2, False), (5, True), (5, True), (2, True)]
+
+
+def test_grad_cache_adds_to_gradients_that_are_there():
+    model, batch = tiny(), batch_of(12)
+    training.grad_cache(model, batch, clip, 5)
+    once = gradients(model)
+    training.grad_cache(model, batch, clip, 5)
+    torch.testing.assert_close(gradients(model), {name: 2 * gradient for name, gradient in once.items()})
+
+
+def test_grad_cache_refuses_an_empty_chunk():
+    with pytest.raises(ValueError, match="chunk=0"):
+        training.grad_cache(tiny(), batch_of(), clip, 0)
