@@ -6,6 +6,7 @@ import base64
 import io
 import textwrap
 from collections.abc import Sequence
+from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,10 +22,14 @@ MARKERS = {"image": "o", "text": "s", "sound": "^", "neutral": "D", "accent": "v
 SEQUENTIAL = "viridis"  # for sizes, from zero
 DIVERGING = "PuOr"  # for signed values, centred at zero
 
+_UNSEEN = "position:absolute;width:1px;height:1px;margin:-1px;overflow:hidden;clip-path:inset(50%)"
+
 
 def show(figure: Figure | Axes | Sequence[Axes], alt: str) -> None:
     """Display a figure (or the figure of an axes) as one PNG with alternative text, and close it. Prints nothing else.
 
+    The text stands in the output's metadata, which tools read but JupyterLab does not; so a line that is heard and not
+    seen follows the picture.
     `alt` says what a reader would see: a sentence of at least 20 characters. Raises ValueError without it.
     """
     if len(alt.split()) < 4 or len(alt) < 20:
@@ -42,6 +47,8 @@ def show(figure: Figure | Axes | Sequence[Axes], alt: str) -> None:
     palette.save(buffer, format="png", optimize=True)
     png = base64.b64encode(buffer.getvalue()).decode()
     display({"image/png": png, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+    spoken = f'<p style="{_UNSEEN}">Figure: {escape(alt)}</p>'
+    display({"text/html": spoken, "text/plain": ""}, raw=True)
 
 
 def bars(
