@@ -192,7 +192,8 @@ def _on_colab() -> bool:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name()
-    return f"CPU with {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU with {threads} thread" + ("s" if threads > 1 else "")
 
 
 def _version(package: str) -> str:
