@@ -104,7 +104,7 @@ def test_signatures_are_plain(path):
         if isinstance(node, ast.FunctionDef) and (name(path), node.name) != ("env", "choose"):
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             given = [a for a in arguments if a.arg not in ("self", "cls")]
-            assert node.args.kwarg is None, node.name
+            assert node.args.kwarg is None or node.name.startswith("_"), node.name
             assert len(given) <= 6, f"{node.name} takes {len(given)} arguments"
         assert not isinstance(node, ast.Global), f"line {node.lineno}: global"
 
@@ -137,6 +137,8 @@ def test_nothing_names_this_machine_or_a_registry():
     )
     found = []
     for path in tracked():
+        if path.parent.name == "licences":  # other people's licence texts, word for word
+            continue
         if path.suffix in {".parquet", ".safetensors", ".png", ".webp", ".ogg"}:
             continue
         text = path.read_text(encoding="utf-8", errors="ignore")
