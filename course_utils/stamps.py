@@ -154,7 +154,8 @@ def _decoded(row, column: str, what: str) -> tuple[np.ndarray, int]:
         raise ValueError(f"{_name(row)} has no {what}; {have} of the stamps have one (column {column!r} is not null).")
     import soundfile  # only the few who listen need it
 
-    return soundfile.read(io.BytesIO(row[column]), dtype="float32")
+    samples, rate = soundfile.read(io.BytesIO(row[column]), dtype="float32")
+    return np.clip(samples, -1, 1), rate  # a lossy codec overshoots where the recording was loud
 
 
 def _name(row) -> str:
