@@ -196,10 +196,10 @@ def arrows(vectors: np.ndarray, names: Sequence[str], ax: Axes | None = None) ->
         colour = COLOURS["image"] if row else COLOURS["text"]
         style = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "linestyle": "-" if row else "--", "shrinkA": 0}
         ax.annotate("", vector, (0, 0), arrowprops=style | {"shrinkB": 0})
-        ax.annotate(name, vector, xytext=(5, 5), textcoords="offset points", color=colour)
+        ax.annotate(name, vector, xytext=(6, -10), textcoords="offset points", color=colour)
     low, high = min(0.0, vectors.min()), max(0.0, vectors.max())
     ax.set(
-        xlim=(low - 0.5, high + 1), ylim=(low - 0.5, high + 1), aspect="equal", xlabel="first", ylabel="second number"
+        xlim=(low - 0.5, high + 1), ylim=(low - 0.5, high + 1), aspect="equal", xlabel="first number", ylabel="second"
     )
     _bare(ax)
     return ax

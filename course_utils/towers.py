@@ -154,14 +154,8 @@ def features(part: str = "stamps") -> Features:
                 for name in (f"{part}/image", f"{part}/text", "class_text")}  # fmt: skip
         classes, likelihoods = (file.get_tensor(f"{part}/{name}") for name in ("classes", "likelihoods"))
         names = tuple(json.loads(file.metadata()["about"])["class_names"])
-    return Features(
-        image=read[f"{part}/image"],
-        text=read[f"{part}/text"],
-        classes=classes.astype(np.int64),
-        likelihoods=likelihoods.astype(np.float32),
-        class_names=names,
-        class_text=read["class_text"],
-    )
+    image, text, class_text = read.values()
+    return Features(image, text, classes.astype(np.int64), likelihoods.astype(np.float32), names, class_text)
 
 
 def unpack(whole: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -174,11 +168,15 @@ def embed(tower: nn.Module, items: Sequence, batch_size: int = 32, progress: boo
     """Pictures through an ImageTower, or sentences through a TextTower, in batches -> features (N,D) float32."""
     from tqdm.auto import tqdm
 
-    rows = []
+    order = np.arange(len(items))
+    if isinstance(tower, TextTower):  # like lengths together: a batch is padded to its longest sentence
+        order = np.argsort([len(item) for item in items], kind="stable")
+    features = np.zeros((len(items), tower.width), np.float32)
     for start in tqdm(range(0, len(items), batch_size), disable=not progress, unit="batch"):
-        prepared = tower.preprocess(items[start : start + batch_size])
-        rows.append(tower(*prepared) if isinstance(prepared, tuple) else tower(prepared))
-    return torch.cat(rows).float().cpu().numpy() if rows else np.zeros((0, tower.width), np.float32)
+        rows = order[start : start + batch_size]
+        prepared = tower.preprocess([items[row] for row in rows])
+        features[rows] = (tower(*prepared) if isinstance(prepared, tuple) else tower(prepared)).float().cpu()
+    return features
 
 
 def _named(kind: str, makers: dict, name: str) -> Callable:

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,22 +63,12 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def searchable(image: np.ndarray, text: np.ndarray, bridge: np.ndarray, fold: np.ndarray, penalty: float = PENALTY):
-    """Lesson 00's place of each picture among sentences (N,384), and the sentences' mean (N,384) to take from words.
-
-    Row i comes from a straight-line map fitted on the other folds only: picture i and its look-alikes were not seen.
-    """
-    image = unit(image)
-    placed, centre = np.zeros_like(text), np.zeros_like(text)
-    for k in np.unique(fold):
-        seen, new = fold != k, fold == k
-        mean_image, mean_text = image[seen].mean(axis=0), text[seen].mean(axis=0)
-        x, y = image[seen] - mean_image, text[seen] - mean_text  # (M,1280), (M,384)
-        weights = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1], dtype=x.dtype), x.T @ y)  # (1280,384)
-        ridge = unit((image[new] - mean_image) @ weights)
-        placed[new] = ridge + 0.5 * unit(bridge[new] - bridge[seen].mean(axis=0))
-        centre[new] = mean_text
-    return unit(placed), centre
+def place(image: np.ndarray, text: np.ndarray, bridge: np.ndarray, seen: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Lesson 00's place of the rows `new` among sentences (N',384): the bridge, and a map fitted on the rows `seen`."""
+    mean_image, mean_text = image[seen].mean(axis=0), text[seen].mean(axis=0)
+    x, y = image[seen] - mean_image, text[seen] - mean_text  # (M,1280), (M,384)
+    weights = np.linalg.solve(x.T @ x + PENALTY * np.eye(x.shape[1], dtype=x.dtype), x.T @ y)  # (1280,384)
+    return unit(unit((image[new] - mean_image) @ weights) + bridge[new])
 
 
 def recall(words: np.ndarray, placed: np.ndarray, captions: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -100,43 +91,44 @@ def measure(name: str, hits: np.ndarray, group: np.ndarray, rival: np.ndarray | 
     print(text)
 
 
-def both(image, text, classes, likelihoods, class_text, table, extra=None):
-    """Hits (N,) of the bridge alone and of lesson 00's search, over the stamps. `extra`: features of more pictures."""
-    captions, fold = table["caption"].to_numpy(), table["fold"].to_numpy()
-    bridge = np.einsum("nt,ntd->nd", likelihoods.astype(np.float32), class_text[classes])
-    alone = recall(text, bridge, captions, fold)
-    n = len(text)
-    if extra is not None:  # fold -1 is always seen
-        image, text = np.concatenate([image, extra[0]]), np.concatenate([text, extra[1]])
-        bridge, fold = np.concatenate([bridge, extra[2]]), np.concatenate([fold, np.full(len(extra[0]), -1)])
-    placed, centre = searchable(image, text, bridge, fold)
-    return alone, recall(text[:n] - centre[:n], placed[:n], captions, table["fold"].to_numpy())
+def searches(
+    read: Callable[[str], np.ndarray], named: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Hits (N,) of every stamp's caption in its test set, for the searches that lesson 00 compares.
+
+    `read` gives the float rows of "stamps/image" and so on, `named` the likeliest classes of a part.
+    """
+    table = stamps.load()
+    captions, fold, n = table["caption"].to_numpy(), table["fold"].to_numpy(), len(table)
+    image = unit(np.concatenate([read("stamps/image"), read("pictures/image")]))
+    text = np.concatenate([read("stamps/text"), read("pictures/text")])
+    bridges = [np.einsum("nt,ntd->nd", odds.astype(np.float32), read("class_text")[classes])
+               for classes, odds in (named["stamps"], named["pictures"])]  # fmt: skip
+    bridge = np.concatenate(bridges)
+    bridge = unit(bridge - bridge.mean(axis=0))
+    words, rows, of_stamps = text[:n] - text[:n].mean(axis=0), np.arange(len(text)), np.zeros((n, text.shape[1]))
+    for k in np.unique(fold):
+        new = np.flatnonzero(fold == k)
+        of_stamps[new] = place(image, text, bridge, np.flatnonzero(fold != k), new)
+    of_pictures = place(image, text, bridge, rows[n:], rows[:n])
+    placed = {"bridge alone": bridge[:n], "map of pictures": of_pictures, "map of stamps": of_stamps}
+    return {name: recall(words, where, captions, fold) for name, where in placed.items()}
 
 
-def compare_grounds(tower: towers.ImageTower, text: np.ndarray, class_text: np.ndarray) -> None:
-    """White, mid-grey and black behind the stamps: which is found best?"""
-    table, first = stamps.load(), None
-    for ground in (255, 128, 0):
+def compare(rows: dict, packed: dict, tower: towers.ImageTower, every: bool) -> None:
+    """Does search lose anything to eight bits? With `every`, also: which ground is best behind the stamps?"""
+    group = stamps.load()["group"].to_numpy()
+    named = {part: (packed[f"{part}/classes"], packed[f"{part}/likelihoods"]) for part in stamps.PARTS}
+    exact = searches(rows.__getitem__, named)
+    eight = searches(lambda key: towers.unpack(packed[key], packed[key + "/scale"]), named)
+    for name, hits in exact.items():
+        measure(f"{name}, float", hits, group)
+        measure(f"{name}, 8 bits", eight[name], group, hits)
+    for ground in (128, 0) if every else ():
         image, logits = image_rows(tower, "stamps", ground)
-        alone, search = both(image, text, *likeliest(logits), class_text, table)
-        first = first or (alone, search)
-        measure(f"ground {ground}, bridge alone", alone, table["group"], first[0])
-        measure(f"ground {ground}, search", search, table["group"], first[1])
-
-
-def compare_bits(rows: dict, packed: dict) -> None:
-    """Does search lose anything to eight bits? Paired over the same captions."""
-    table, hits = stamps.load(), []
-    for read in (lambda key: rows[key], lambda key: towers.unpack(packed[key], packed[key + "/scale"])):
-        pictures = [read("pictures/image"), read("pictures/text")] if "pictures/image" in rows else None
-        if pictures:
-            classes, likelihoods = packed["pictures/classes"], packed["pictures/likelihoods"].astype(np.float32)
-            pictures.append(np.einsum("nt,ntd->nd", likelihoods, read("class_text")[classes]))
-        named = packed["stamps/classes"], packed["stamps/likelihoods"]
-        hits.append(both(read("stamps/image"), read("stamps/text"), *named, read("class_text"), table, pictures))
-    for which, name in enumerate(("bridge alone", "search")):
-        measure(f"float, {name}", hits[0][which], table["group"])
-        measure(f"8 bits, {name}", hits[1][which], table["group"], hits[0][which])
+        other = searches((rows | {"stamps/image": image}).__getitem__, named | {"stamps": likeliest(logits)})
+        for name, hits in other.items():
+            measure(f"{name}, ground {ground}", hits, group, exact[name])
 
 
 def main() -> None:
@@ -159,9 +151,8 @@ def main() -> None:
         packed[f"{part}/classes"], packed[f"{part}/likelihoods"] = likeliest(logits)
     for key, values in rows.items():
         packed[key], packed[key + "/scale"] = pack(values)
-    compare_bits(rows, packed)
+    compare(rows, packed, image_tower, chosen.compare)
     if chosen.compare:
-        compare_grounds(image_tower, rows["stamps/text"], rows["class_text"])
         return
     about = {"class_names": class_names(), "ground": towers.GROUND, "towers": ["efficientnet_lite0", "minilm"]}
     draft = chosen.out.with_suffix(".draft")

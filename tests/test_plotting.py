@@ -122,3 +122,13 @@ def test_gallery_shows_each_picture_with_its_title():
     assert "\n" in axes[1].get_xlabel()
     with pytest.raises(ValueError, match="No pictures"):
         plotting.gallery([])
+
+
+def test_arrows_start_at_the_origin_and_carry_their_names():
+    ax = plotting.arrows([[3.0, 4.0], [-1.0, 2.0]], ["question", "A"])
+    tips = [text.xy for text in ax.texts if text.get_text() == ""]
+    assert [tuple(tip) for tip in tips] == [(3.0, 4.0), (-1.0, 2.0)]
+    assert [text.get_text() for text in ax.texts if text.get_text()] == ["question", "A"]
+    assert ax.get_xlim()[0] < -1 and ax.get_ylim()[1] > 4
+    with pytest.raises(ValueError, match="one name each"):
+        plotting.arrows([[1.0, 2.0]], ["A", "B"])
