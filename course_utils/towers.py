@@ -111,6 +111,7 @@ class Features:
 
     @property
     def bridge(self) -> np.ndarray:
+        """(N,384): where ConSE puts each picture among sentences."""
         return np.einsum("nt,ntd->nd", self.likelihoods, self.class_text[self.classes])  # (N,T), (N,T,D) -> (N,D)
 
 

@@ -169,7 +169,7 @@ def test_readme_spells_out_what_make_runs():
     """The README's plain commands are the Makefile's, and CI calls the README's test command."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for target in ("test", "lab", "notebooks"):
-        command = ["make", "--dry-run", "--always-make", target]
+        command = ["make", "--dry-run", "--always-make", "PYTHON=python3", target]
         lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
         last = " ".join(lines[-1].split())
         assert last in readme or last.replace(".venv/bin/python", "python") in readme, last
