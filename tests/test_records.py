@@ -95,6 +95,12 @@ def test_a_run_is_held_to_its_bands_and_budget(monkeypatch, facts, problem):
     assert any(problem in line for line in records.check(facts, "98", "smoke"))
 
 
+def test_a_measured_time_counts_instead_of_the_records(monkeypatch):
+    with_bands(monkeypatch, **{"plain/recall_at_1": BAND})
+    assert records.check([fact(seconds=61)], "98", "smoke", seconds=59) == []
+    assert any("took 70 s" in line for line in records.check([fact(seconds=10)], "98", "smoke", seconds=70))
+
+
 def test_a_lesson_without_bands_does_not_pass(monkeypatch):
     monkeypatch.setattr(records, "bands", dict)
     assert any("no bands" in line for line in records.check([], "98", "smoke"))
