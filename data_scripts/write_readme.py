@@ -31,15 +31,17 @@ def lessons(root: Path) -> str:
     ]
     for path in solved(root):
         cells = nbformat.read(path, as_version=4).cells
-        number, _, title = cells[0].source.partition("\n")[0].removeprefix("# ").partition(" ")
-        name, _, question = title.partition(": ")
+        number, _, name = path.stem.partition("_")
+        title = cells[0].source.partition("\n")[0].removeprefix(f"# {number} ")
+        question = title.partition(": ")[2] or title
         minutes = re.search(r"(\d+) ?min", cells[0].source)
+        label = name.replace("_", " ").capitalize()
         exercises = sum("exercise" in cell.metadata.get("tags", []) for cell in cells)
         facts = records.read_notebook(path)
         seconds = max((fact["seconds"] for fact in facts), default=0)
         memory = max((fact["peak_memory"] for fact in facts), default=0)
         rows.append(
-            f"| [{number} {name}](notebooks/{path.name}) | {question[:1].upper()}{question[1:]} "
+            f"| [{number} {label}](notebooks/{path.name}) | {question[:1].upper()}{question[1:]} "
             f"| {minutes.group(1) + ' min' if minutes else ''} | {exercises} | {seconds:.0f} s, {memory / 1e9:.1f} GB "
             f"| [solved](notebooks/solutions/{path.name}) |"
         )
@@ -57,11 +59,11 @@ def proofs(root: Path) -> str:
         for fact in records.read_notebook(path):
             interval = " to ".join(map(short, fact["interval"])) if fact["interval"] else ""
             band = bands.get(fact["lesson"], {}).get(fact["profile"], {}).get(fact["name"])
-            seeds = f"{short(min(band.values))} to {short(max(band.values))}" if band else "not measured"
+            ends = dict.fromkeys([short(min(band.values)), short(max(band.values))]) if band else ["not measured"]
             chance = "" if fact["chance"] is None else short(fact["chance"])
             part, _, what = fact["name"].rpartition("/")
             label = f"{part.replace('/', ', ')}: {what}" if part else what
-            row = [fact["lesson"], label.replace("_", " "), short(fact["value"]), interval, chance, seeds]
+            row = [fact["lesson"], label.replace("_", " "), short(fact["value"]), interval, chance, " to ".join(ends)]
             rows.append(f"| {' | '.join(row)} |")
     return "\n".join(rows)
 
