@@ -5,7 +5,7 @@
 # > search against chance, and write a test that finds a real mistake.
 # >
 # > **Time** 20 minutes to read and run, 30 more for the six exercises. **You need** Python; a little PyTorch helps.
-# > **Runs** in all profiles on two cores in about a minute, without a GPU and without a network.
+# > **Runs** in profiles `smoke` and `cpu` on two cores in less than a minute, without a GPU and without a network.
 
 # %% tags=["parameters"]
 PROFILE = "auto"
@@ -589,7 +589,7 @@ record("search/stamp_map_recall_at_1", values[3], intervals["+ few stamps"], by_
 
 # %% [markdown]
 # Both steps help: neither interval contains zero. Few pairs of the right kind do as well as five times as many of another.
-# Clip art looks different from the stamps, and its titles are worded differently. Lesson 01 begins with this choice.
+# Clip art looks different from the stamps, and its titles are worded differently. Choosing data is part of the work.
 #
 # ### How much is lost in another language?
 # People translated the captions. Guess the order of German, French, Russian and Japanese before you run.
@@ -607,7 +607,7 @@ for language, name in languages.items():
 # %%
 spread = [metrics.bootstrap_interval(hit, group[chosen], SEED, draws=sizes.draws) for hit in by_language.values()]
 ax = plotting.bars(list(by_language), [hit.mean() for hit in by_language.values()], spread, by_chance, colour="text")
-ax.set(xlabel="recall@1 (95 % interval)", title="Little is left in other languages")
+ax.set(xlabel=f"recall@1 on {len(chosen)} captions (95 % interval)", title="Little is left in other languages")
 plotting.show(ax, alt="Recall at 1 by language of the question: English far ahead, Japanese and Russian near chance")
 record("search/japanese_recall_at_1", by_language["Japanese"].mean(), spread[-1], by_chance, (search_recall,))
 
