@@ -653,8 +653,8 @@ recall_by_hand = (first == range(len(test))).mean()
 f"{recall_by_hand:.3f}"
 
 # %% [markdown]
-# The package's `recall_at_k` gives the same, and is careful about ties: a model that gives every picture the same score would win by `argmax` order
-# alone, and here gets exactly chance. The interval resamples scenes.
+# The package's `recall_at_k` gives the same, and is careful about ties. Under the common rule *rank = how many score strictly higher*, a model that gives every picture the same
+# score would reach 100 %; here it gets exactly chance. The interval resamples scenes.
 
 # %%
 from course_utils import metrics
