@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import random
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -122,19 +121,6 @@ def start(lesson: str, profile: str = "auto", seed: int = 0, edition: str | None
     if _on_colab():
         _greet_colab(device, paths)
     return Session(lesson, profile, device, _dtype(device), seed, paths, time.perf_counter())
-
-
-def require_disk(path: Path | str, needed: int) -> None:
-    """Raise OSError with a clear message unless the disk that holds `path` has `needed` bytes free."""
-    folder = Path(path).resolve()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(
-            f"Not enough disk for {path}: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free. "
-            "Free some space, or point COURSE_ARTIFACTS (or COURSE_DATA) at a bigger disk. Nothing was written."
-        )
 
 
 def _profile(wanted: str) -> str:

@@ -821,7 +821,7 @@ for kind, (before, after) in accuracy.items():
 
 # %% [markdown]
 # ## 10 How many rivals, and how loud?
-# Two knobs remain: how many rivals a pair meets, and the temperature. Training the towers anew for each setting would take half an hour, so we **lock** the picture
+# Two knobs remain: how many rivals a pair meets, and the temperature. Training the towers anew for each setting and seed would take far too long, so we **lock** the picture
 # tower that was just trained and learn a new sentence tower on its outputs (this is LiT, Zhai et al. 2022). Pictures become vectors once:
 
 
@@ -912,7 +912,8 @@ plotting.show(
 )
 
 # %% [markdown]
-# More rivals help, each doubling less than the one before. Temperature has a broad middle and two costly ends: too cold hears one rival, too warm hears all alike.
+# More rivals help, each doubling less than the one before. Of the temperatures the coldest is costly beyond doubt: it hears one rival. At the warm end three seeds only suggest a loss, since its interval reaches
+# into the middle's. More seeds would settle it.
 #
 # Recall is recorded at both ends of the first curve. Their difference is paired by seed: both runs start from the same weights and see the same pairs.
 
