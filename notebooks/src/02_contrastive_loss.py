@@ -906,7 +906,7 @@ for axes, knob, curve in ((left, groups, by_group), (right, taus, by_tau)):
     plotting.lines(knob, {"recall@1": curve}, chance=chance, ax=axes)
     axes.set(xscale="log", ylabel="recall@1, unseen scenes", ylim=(0, 1))
 left.set(xlabel="pairs that meet each other", xticks=groups, xticklabels=groups, title="More rivals help")
-right.set(xlabel="temperature", xticks=taus, xticklabels=taus, title="Too cold and too warm both cost")
+right.set(xlabel="temperature", xticks=taus, xticklabels=taus, title="The coldest costs most")
 plotting.show(
     figure, alt="Left: recall at 1 rises with group size. Right: recall at 1 over temperature, highest in the middle."
 )
