@@ -37,8 +37,30 @@ MAY_IMPORT = {
     "search": set(),
     "explain": set(),
     "faithfulness": set(),
+    "speech": set(),  # lesson 01: log-mel pictures of sound,
+    "linear": set(),  # ridge and CCA in closed form,
+    "geometry": set(),  # alignment, uniformity, the modality gap
+    "attention": set(),  # lesson 03; models was growing too long for attention's family
+    "fusion": set(),  # lesson 04: one interface for eight methods,
+    "tasks": set(),  # tasks whose best accuracy is known,
+    "balancing": set(),  # GradNorm and modality dropout,
+    "classification": set(),  # precision, recall, F1 from counts
 }
-TORCH_FREE = {"stamps", "scenes", "composing", "combinations", "grammar", "progress", "plotting"}
+TORCH_FREE = {
+    "speech",
+    "linear",
+    "geometry",
+    "tasks",
+    "classification",
+    "faithfulness",
+    "stamps",
+    "scenes",
+    "composing",
+    "combinations",
+    "grammar",
+    "progress",
+    "plotting",
+}
 
 
 def name(path):
