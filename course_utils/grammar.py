@@ -19,7 +19,7 @@ CAPTIONS = 5
 _NUMBERS = ("no", "one", "two", "three", "four")
 _CAPTION_WORDS = "a an the is there and one left right of above below small big"
 RESERVED = frozenset(_CAPTION_WORDS.split()) - {"of"} | {"medium"}  # no noun may hold one: "a big big eared rabbit"
-_QUESTION_WORDS = "what which how many things are larger or yes no two three four"
+_QUESTION_WORDS = "what which how many things are larger or yes no two three four directly"
 _SOUNDS_LIKE_YOU = ("uni", "use", "ute", "uku", "eu", "ewe", "one")  # a university, a ewe
 _SILENT_H = ("hour", "heir", "honest")
 
@@ -171,11 +171,11 @@ def foil_things(things, relations, kind: str, pick: float, spare: str):
     return tuple(things), tuple(relations)
 
 
-def questions(things, askable, pick: float, spare: str) -> tuple[Question, ...]:
-    """Questions with answers. `askable` holds (answer, relation, reference) triples that have exactly one answer."""
+def questions(things, direct, pick: float, spare: str) -> tuple[Question, ...]:
+    """Questions with answers. `direct` holds (answer, relation, reference) triples that have exactly one answer."""
     asked = [
-        Question(f"what is {relation} the {things[of].noun}?", things[k].noun, "relation", (k, of))
-        for k, relation, of in askable
+        Question(f"what is directly {relation} the {things[of].noun}?", things[k].noun, "relation", (k, of))
+        for k, relation, of in direct
     ]
     rank = [SIZES.index(thing.size) for thing in things]
     for k in range(len(things)):

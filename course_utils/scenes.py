@@ -21,7 +21,7 @@ import numpy as np
 
 from course_utils import composing, grammar
 from course_utils.combinations import PARTS, Combinations
-from course_utils.composing import BACKGROUNDS, MARGIN
+from course_utils.composing import BACKGROUNDS, DOMINANCE, MARGIN
 from course_utils.grammar import INVERSE, RELATIONS, SIZES, Caption, Question, Thing
 
 SHARES = {"small": 0.25, "medium": 0.35, "big": 0.48}  # an object's longer side, in canvas sides
@@ -313,15 +313,20 @@ class Scene:
     def questions(self) -> tuple[Question, ...]:
         """Questions with one right answer, of kinds "relation", "larger", "count" and "exists"."""
         spare = self._scenes.nouns[self._layout.spare]
-        return grammar.questions(self._scenes._things(self._layout), self._askable(), self._layout.pick, spare)
+        return grammar.questions(self._scenes._things(self._layout), self._direct(), self._layout.pick, spare)
 
-    def _askable(self) -> list[tuple[int, str, int]]:
-        """Relations to which one object alone comes near: no other lies on that side, not even askew."""
-        triples = []
-        for k, relation, of in [*self.relations, *((b, INVERSE[relation], a) for a, relation, b in self.relations)]:
-            axis, sign = (0 if relation in RELATIONS[:2] else 1), (1 if relation in ("left of", "above") else -1)
-            base = self.objects[of].centre[axis]
-            ahead = [sign * (base - one.centre[axis]) for j, one in enumerate(self.objects) if j not in (k, of)]
-            if all(distance < MARGIN / 2 * self._scenes.config.size for distance in ahead):
-                triples.append((k, relation, of))
+    def _direct(self) -> list[tuple[int, str, int]]:
+        """(answer, relation, reference) of each two objects of which one is directly left of or above the other.
+
+        They are as far apart as related objects are: `MARGIN` along the axis, and `DOMINANCE` times as far along as
+        across. Four objects fill a square, where two lie to the left of the others and one directly so.
+        """
+        triples, reach = [], MARGIN * self._scenes.config.size
+        centres = [one.centre for one in self.objects]
+        for of, base in enumerate(centres):
+            for k, other in enumerate(centres):
+                for axis in (0, 1):
+                    along, across = other[axis] - base[axis], other[1 - axis] - base[1 - axis]
+                    if abs(along) >= max(reach, DOMINANCE * abs(across)):
+                        triples.append((k, RELATIONS[2 * axis + (along > 0)], of))
         return triples

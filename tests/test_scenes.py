@@ -85,14 +85,10 @@ def judge(text, scene):
 
 def answer_to(text, scene):
     """The answers that a question allows, measured in the picture."""
-    if match := re.fullmatch(rf"what is ({RELATION}) the (.+)\?", text):
-        axis, sign = AXIS[match[1]]
+    if match := re.fullmatch(rf"what is directly ({RELATION}) the (.+)\?", text):
         k, _ = locate(match[2], scene)
-        side = scene.image.shape[0]
-        here = scene.objects[k].centre[axis]
-        ahead = [one.name for one in scene.objects if sign * (one.centre[axis] - here) > 0.125 * side]
-        assert all(related(scene, [o.name for o in scene.objects].index(name), match[1], k) for name in ahead)
-        return ahead
+        others = [j for j in range(len(scene.objects)) if j != k]  # what lies askew is not directly there
+        return [scene.objects[j].name for j in others if related(scene, j, match[1], k)]
     if match := re.fullmatch(r"which is larger, the (.+) or the (.+)\?", text):
         sides = [
             max(b[2] - b[0], b[3] - b[1]) for b in (scene.objects[locate(n, scene)[0]].box for n in match.groups())
@@ -179,6 +175,19 @@ def test_questions_have_the_one_right_answer(some):
     assert min(kinds.values()) > 200
     assert {kind for kind, _ in kinds} == {"relation", "larger", "count", "exists"}
     assert kinds["exists", "yes"] == kinds["exists", "no"]
+
+
+def test_of_four_objects_the_direction_alone_tells_nothing(some):
+    """Two objects have one directly left of them, two directly above, and so on; only the named one tells which."""
+    pairs = {2: 2, 3: 4, 4: 8}  # two ends of one relation, of two in a corner, of four around a square
+    for scene in some:
+        asked = [question for question in scene.questions() if question.kind == "relation"]
+        assert len(asked) == pairs.get(len(scene.objects), 0)
+        if len(scene.objects) == 4:
+            by_direction = Counter(question.text.partition(" the ")[0] for question in asked)
+            assert by_direction == {f"what is directly {relation}": 2 for relation in AXIS}
+            assert len({question.text for question in asked}) == 8
+            assert all(Counter(question.answer for question in asked)[one.name] == 2 for one in scene.objects)
 
 
 def test_the_vocabulary_holds_every_word(some):
