@@ -86,6 +86,55 @@ def close(got: object, wanted: object, tolerance: float = 1e-5) -> bool:
     return left.shape == right.shape and bool(np.allclose(left, right, rtol=tolerance, atol=tolerance))
 
 
+def call(answer: Callable, *arguments: object) -> object:
+    """`run` on copies, so that nothing done in place reaches the check; that it was done is named.
+
+    Tensors and arrays are copied; anything else is handed over as it is.
+    """
+    copies = [_copy(argument) for argument in arguments]
+    value = run(answer, *copies)
+    for copy, kept in zip(copies, arguments):
+        untouched = not hasattr(kept, "shape") or np.array_equal(_array(copy), _array(kept), equal_nan=True)
+        expect(untouched, "Your function changes its inputs. Work on copies: a = a / n instead of a /= n.")
+    return value
+
+
+def judge(value: object, wanted: object, mistakes: dict, otherwise: str, infinite: str = "") -> None:
+    """Nothing if `value` is right, else the message of the mistake it equals, of its shape, or `otherwise`.
+
+    mistakes: message -> the value, or tuple of values, that this mistake gives. infinite: what to say of inf and NaN.
+    """
+    if same(value, wanted):
+        return
+    for message, wrongs in mistakes.items():
+        expect(not any(same(value, wrong) for wrong in (wrongs if isinstance(wrongs, tuple) else (wrongs,))), message)
+    shape, needed = (tuple(getattr(thing, "shape", ())) for thing in (value, wanted))
+    expect(shape == needed or isinstance(value, list), f"The shape should be {needed}, yours is {shape}.")
+    finite = shown(value).strip("-") not in ("inf", "nan")
+    expect(finite, infinite or "Your result is not finite (inf or nan). Where do you divide, or take a log?")
+    raise WrongAnswer(f"{otherwise} Yours says {shown(value)}. Does it use its arguments and nothing else?")
+
+
+def same(got: object, wanted: object) -> bool:
+    """Whether two values are close; coarser where the answer came in half precision."""
+    coarse = getattr(getattr(got, "dtype", None), "itemsize", 8) == 2
+    return close(got.detach().double() if hasattr(got, "detach") else got, wanted, 2e-2 if coarse else 1e-4)
+
+
+def shown(value: object) -> str:
+    """A number as it is, anything long by its type."""
+    plain = value.detach().double() if hasattr(value, "detach") else value
+    plain = plain.tolist() if hasattr(plain, "tolist") else plain
+    text = f"{plain:.4g}" if isinstance(plain, float) else repr(plain)
+    return text if len(text) < 60 else f"something long ({type(value).__name__})"
+
+
+def _copy(value: object) -> object:
+    if hasattr(value, "detach"):
+        return value.detach().clone()
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
 def _array(value: object) -> np.ndarray:
     """A tensor (also with a gradient), number or nested list as a float array; anything else as an empty array."""
     detach = getattr(value, "detach", None)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from course_utils import progress
-from course_utils.checks._outcome import WrongAnswer, close, exercise, expect, run
+from course_utils.checks._outcome import WrongAnswer, call, close, exercise, expect, judge, run, same, shown
 
 
 @exercise("98", "98.1")
@@ -85,3 +85,51 @@ def test_close_compares_shape_and_value_of_whatever_it_is_given():
     assert not close(leaf, [1.0, 2.1])
     assert not close("text", 1.0)
     assert not close(float("nan"), 1.0)
+
+
+def doubles_in_place(x):
+    x *= 2
+    return x
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_call_hands_out_copies_and_names_an_answer_that_changes_them(kind):
+    given = kind([1.0, 2.0])
+    assert same(call(lambda x: 2 * x, given), [2.0, 4.0])
+    with pytest.raises(WrongAnswer, match="changes its inputs"):
+        call(doubles_in_place, given)
+    assert given.tolist() == [1.0, 2.0]
+    assert call(lambda x, n: n, kind([float("nan")]), 3) == 3
+    with pytest.raises(WrongAnswer, match="gave back nothing"):
+        call(lambda x: None, given)
+
+
+WANTED = np.array([1.0, 2.0])
+JUDGED = [
+    (WANTED / 2, "Halved"),
+    (WANTED * 2, "Twice or thrice"),
+    (WANTED * 3, "Twice or thrice"),
+    (np.ones(3), r"should be \(2,\), yours is \(3,\)"),
+    (np.array([1.0, 9.0]), r"Look again\. Yours says \[1.0, 9.0\]"),
+    (list(range(40)), r"something long \(list\)"),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), JUDGED)
+def test_judge_names_the_mistake_then_the_shape_then_the_rest(value, message):
+    mistakes = {"Halved.": WANTED / 2, "Twice or thrice.": (WANTED * 2, WANTED * 3)}
+    with pytest.raises(WrongAnswer, match=message):
+        judge(value, WANTED, mistakes, "Look again.")
+
+
+def test_judge_accepts_every_spelling_of_the_right_value_and_names_infinity():
+    for value in (WANTED, [1, 2], torch.tensor([1.0, 2.0], requires_grad=True), WANTED.astype(np.float16) * 1.001):
+        judge(value, WANTED, {"Never.": WANTED}, "")
+    with pytest.raises(WrongAnswer, match="not finite"):
+        judge(float("nan"), 1.0, {}, "")
+    with pytest.raises(WrongAnswer, match="exp overflows"):
+        judge(torch.tensor(-torch.inf), 1.0, {}, "", "exp overflows")
+
+
+def test_shown_is_short():
+    assert [shown(value) for value in (1 / 3, np.float32(2), torch.tensor([1]), "x")] == ["0.3333", "2", "[1.0]", "'x'"]
