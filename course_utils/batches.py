@@ -18,7 +18,7 @@ from course_utils import text
 from course_utils.scenes import Scene, Scenes
 
 KINDS = ("relation", "larger", "count", "exists")  # of questions
-_AT_MOST = dict(zip(KINDS, (2, 2, 1, 2)))  # questions of a kind about one scene
+_AT_MOST = dict(zip(KINDS, (4, 2, 1, 2)))  # questions of a kind about one scene
 
 
 class ScenePairs:
@@ -50,7 +50,7 @@ class ScenePairs:
 class SceneQuestions:
     """Questions about the first `count` scenes, one a row, with the answer and the object that each word names.
 
-    scenes: a `Scenes`. tokenizer: from `text.word_tokenizer`, with the questions' words. A scene gives at most two
+    scenes: a `Scenes`. tokenizer: from `text.word_tokenizer`, with the questions' words. A scene gives at most four
     questions of kind "relation", two "larger", one "count", and two "exists", one with each answer; which ones depends
     on (seed, part, number of the scene) alone. Relations are asked in scenes of four objects only: in smaller ones the
     direction alone tells the answer, and the named object need not be found.

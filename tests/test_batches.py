@@ -1,5 +1,7 @@
 """Batches: the pictures and words of the scenes, in an order that the seed alone decides."""
 
+from collections import Counter, defaultdict
+
 import numpy as np
 import pytest
 import torch
@@ -138,3 +140,139 @@ def test_no_scenes_are_refused(scenes, tokenizer):
 def test_a_scene_that_was_not_drawn_is_refused(pairs):
     with pytest.raises(IndexError):
         pairs.batch([COUNT])
+
+
+# Questions ------------------------------------------------------------------------------------------------------------
+
+MANY = SceneConfig(size=32, objects=("apple", "boat", "pig", "owl", "duck", "mug", "drum", "bus"), counts=(3, 4))
+
+
+@pytest.fixture(scope="module")
+def asked():
+    tokenizer = text.word_tokenizer(vocabulary(MANY, with_questions=True))
+    return batches.SceneQuestions(Scenes(0, "train", MANY), 400, tokenizer)
+
+
+def test_every_row_is_a_question_of_its_scene(asked):
+    rows = defaultdict(list)
+    for q in range(len(asked)):
+        question = (asked.texts[q], asked.classes[asked.answers[q]], asked.kinds[q])
+        rows[int(asked.image_ids[q])].append(question)
+    for i in range(400):
+        scene = asked.scenes[i]
+        possible = [(question.text, question.answer, question.kind) for question in scene.questions()]
+        assert set(rows[i]) <= set(possible)
+        assert len(rows[i]) == len(set(rows[i]))
+        of_kind, all_of_kind = Counter(kind for *_, kind in rows[i]), Counter(kind for *_, kind in possible)
+        most = {"relation": 4 if len(scene.objects) == 4 else 0, "larger": 2, "count": 1, "exists": 2}
+        assert of_kind == Counter({kind: min(most[kind], all_of_kind[kind]) for kind in batches.KINDS})
+        assert {answer for _, answer, kind in rows[i] if kind == "exists"} == {"yes", "no"}
+        names = {one.name for one in scene.objects}
+        assert {noun for noun, there in zip(asked.scenes.nouns, asked.present[i]) if there} == names
+    assert len(asked) == len(asked.texts) == len(asked.tokens) == len(asked.kinds) == len(asked.image_ids)
+    assert (asked.tokens != 1).all()  # no unknown word, and so no question mark
+
+
+def test_words_name_the_objects_that_the_masks_show(asked):
+    seen = Counter()
+    for q in range(len(asked)):
+        scene = asked.scenes[int(asked.image_ids[q])]
+        names, words = [one.name for one in scene.objects], asked.texts[q].strip("?").replace(",", "").split()
+        expected = [names.index(word) if word in names else -1 for word in words]
+        assert asked.owners[q].tolist() == expected + [-1] * (asked.tokens.shape[1] - len(words))
+        answer = asked.classes[asked.answers[q]]
+        assert asked.answer_object[q] == (names.index(answer) if answer in names else -1)
+        seen[asked.kinds[q], sum(k >= 0 for k in expected)] += 1
+    assert set(seen) == {("relation", 1), ("larger", 2), ("count", 0), ("exists", 1), ("exists", 0)}
+    assert asked.masks.shape == (400, 4, 32, 32)
+    for i in range(0, 400, 37):
+        masks = asked.scenes[i].masks
+        assert np.array_equal(asked.masks[i, : len(masks)], masks)
+        assert not asked.masks[i, len(masks) :].any()
+
+
+def test_a_noun_of_two_words_is_one_object():
+    few = SceneConfig(size=32, objects=("apple", "boat", "pig", "owl", "animals/birds/duck"), counts=(4, 4))
+    source = Scenes(0, "train", few)
+    source.objects[4] = ("mandarin duck", source.objects[4][1])
+    source.objects[3] = ("duck", source.objects[3][1])
+    source.nouns[3:] = ["duck", "mandarin duck"]
+    words = [*vocabulary(few, with_questions=True), "mandarin", "duck"]
+    questions = batches.SceneQuestions(source, 60, text.word_tokenizer(words))
+    both = 0
+    for line, owner, i in zip(questions.texts, questions.owners, questions.image_ids.tolist()):
+        names, words = [one.name for one in source[i].objects], line.strip("?").replace(",", "").split()
+        if "mandarin" in words and "mandarin duck" in names:
+            k = words.index("mandarin")
+            assert owner[k] == owner[k + 1] == names.index("mandarin duck")
+            assert line.count("duck") == 1 or names.index("duck") in owner
+            both += line.count("duck") == 2
+    assert both > 3
+
+
+def test_question_words_alone_tell_little():
+    """Most frequent answer, and the best guess from the text: half where two answers are possible, else near chance."""
+    tokenizer = text.word_tokenizer(vocabulary(MANY, with_questions=True))
+    asked = batches.SceneQuestions(Scenes(1, "train", MANY), 6_000, tokenizer)
+    half = len(asked.tokens) // 2  # told on one half, tried on the other
+    bars = {"relation": 0.2, "larger": 0.56, "count": 0.53, "exists": 0.53}
+    for kind, bar in bars.items():
+        told, right = defaultdict(Counter), []
+        for q in np.flatnonzero(asked.kinds == kind):
+            line, answer = asked.texts[q], int(asked.answers[q])
+            if q < half:
+                told[line][answer] += 1
+            else:
+                right.append(bool(told[line]) and told[line].most_common(1)[0][0] == answer)
+        assert len(right) > 1_000
+        assert np.mean(right) < bar, kind
+    larger = np.flatnonzero(asked.kinds == "larger")
+    first = [asked.texts[q].split()[4] == asked.classes[asked.answers[q]] for q in larger]
+    assert 0.47 < np.mean(first) < 0.53  # the larger one is named first in one of two
+
+
+def test_questions_depend_on_their_scene_alone(asked):
+    tokenizer = text.word_tokenizer(vocabulary(MANY, with_questions=True))
+    fewer = batches.SceneQuestions(Scenes(0, "train", MANY), 40, tokenizer)
+    assert fewer.texts == asked.texts[: len(fewer)]
+    assert fewer.classes == asked.classes
+    other = batches.SceneQuestions(Scenes(1, "train", MANY), 40, tokenizer)
+    assert other.texts[:20] != fewer.texts[:20]
+    assert other.classes == asked.classes
+
+
+def test_a_batch_of_questions(asked):
+    chosen = [3, 200, 11, 3]
+    batch = asked.batch(chosen)
+    assert {name: value.dtype for name, value in batch.items()} == {
+        "images": torch.float32, "tokens": torch.int64, "token_mask": torch.bool,
+        "image_ids": torch.int64, "answers": torch.int64,
+    }  # fmt: skip
+    pictures = np.stack([asked.scenes[int(asked.image_ids[q])].image for q in chosen]) / 255  # (B,H,W,3)
+    np.testing.assert_allclose(batch["images"].permute(0, 2, 3, 1), pictures, atol=1e-7)
+    assert torch.equal(batch["answers"], asked.answers[chosen])
+    short = asked.batch(np.flatnonzero(asked.kinds == "exists"))
+    assert short["tokens"].shape[1] == 4 < asked.tokens.shape[1]
+    assert short["token_mask"].all()
+
+
+def test_patches_take_the_place_of_pictures(asked):
+    patches = torch.arange(400).half()[:, None, None].expand(400, 5, 2)  # (N,P,D), its scene in every number
+    seen = asked.with_patches(patches)
+    batch = next(batches.shuffled(seen, 32, 1, seed=0))
+    assert batch["patches"].dtype == torch.float32
+    assert batch["patches"].shape == (32, 5, 2)
+    assert torch.equal(batch["patches"][:, 0, 0].long(), batch["image_ids"])
+    assert "images" not in batch
+    assert "images" in asked.batch([0])  # the questions that it came from stay as they were
+    plain = next(batches.shuffled(asked, 32, 1, seed=0))
+    assert all(torch.equal(plain[name], batch[name]) for name in ("tokens", "image_ids", "answers"))
+    with pytest.raises(ValueError, match="399 rows of patches for 400 scenes"):
+        asked.with_patches(patches[1:])
+
+
+def test_questions_that_cannot_be_asked_are_refused(tokenizer):
+    with pytest.raises(ValueError, match="count=0; at least one scene"):
+        batches.SceneQuestions(Scenes(0, "train", MANY), 0, tokenizer)
+    with pytest.raises(ValueError, match="with_questions=True"):
+        batches.SceneQuestions(Scenes(0, "train", MANY), 3, text.word_tokenizer(vocabulary(MANY)))
