@@ -115,6 +115,14 @@ def judge(value: object, wanted: object, mistakes: dict, otherwise: str, infinit
     raise WrongAnswer(f"{otherwise} Yours says {shown(value)}. Does it use its arguments and nothing else?")
 
 
+def numbers(value: object, count: int, message: str) -> list:
+    """The items of a tuple, list, array or tensor of `count` numbers."""
+    values = list(value) if hasattr(value, "__iter__") and not isinstance(value, (str, set, dict)) else []
+    expect(len(values) == count, message)
+    expect(not any(item is ... or item is None for item in values), "One of the numbers is still open.")
+    return values
+
+
 def same(got: object, wanted: object) -> bool:
     """Whether two values are close; coarser where the answer came in half precision."""
     coarse = getattr(getattr(got, "dtype", None), "itemsize", 8) == 2

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from course_utils import progress
-from course_utils.checks._outcome import WrongAnswer, call, close, exercise, expect, judge, run, same, shown
+from course_utils.checks._outcome import WrongAnswer, call, close, exercise, expect, judge, numbers, run, same, shown
 
 
 @exercise("98", "98.1")
@@ -133,3 +133,16 @@ def test_judge_accepts_every_spelling_of_the_right_value_and_names_infinity():
 
 def test_shown_is_short():
     assert [shown(value) for value in (1 / 3, np.float32(2), torch.tensor([1]), "x")] == ["0.3333", "2", "[1.0]", "'x'"]
+
+
+@pytest.mark.parametrize("value", [(1, 2), [1, 2], np.array([1, 2]), torch.tensor([1, 2])])
+def test_numbers_takes_every_kind_of_sequence(value):
+    assert numbers(value, 2, "Two, please.") == [1, 2]
+
+
+@pytest.mark.parametrize("value", [3, (1, 2, 3), {1, 2}, {1: 2, 3: 4}, "12"])
+def test_numbers_wants_as_many_as_were_asked_in_an_order(value):
+    with pytest.raises(WrongAnswer, match="Two, please"):
+        numbers(value, 2, "Two, please.")
+    with pytest.raises(WrongAnswer, match="still open"):
+        numbers((1, ...), 2, "Two, please.")
