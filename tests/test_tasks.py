@@ -80,6 +80,8 @@ def test_each_half_of_the_complementary_task_says_nothing(seen_axis):
 
 
 def test_each_task_is_what_its_name_says():
+    for (a, b), label in np.ndenumerate(TASKS["complementary"].joint.argmax(axis=2)):
+        assert label == (a + b) % 4
     redundant, noisy, misleading, trusted = (TASKS[n].joint for n in ("redundant", "noisy", "misleading", "trusted"))
     assert (redundant.sum(axis=2) > 0).sum() == 4  # four pairs of cues occur: one is a copy of the other
     assert TASKS["noisy"].optimum() == pytest.approx(TASKS["noisy"].optimum("first"))
@@ -119,6 +121,7 @@ def test_samples_follow_the_table_and_can_be_read_without_error():
         for features, cue in ((first, a), (second, b)):
             moved = features - np.eye(features.shape[1])[cue]
             assert np.abs(moved).max() <= 0.4 + 1e-6
+            np.testing.assert_allclose(moved.mean(axis=0), 0, atol=0.01)
             assert np.abs(np.corrcoef(moved.T) - np.eye(features.shape[1])).max() < 0.03
 
 
