@@ -164,20 +164,19 @@ class OneStream(_SelfBlock):
 class Resampler(nn.Module):
     """Any number of patches -> a fixed, small number of latents, which read the patches and one another.
 
-    patches (B,P,D) -> latents (B,R,D), and attn (B,h,R,P) of the last layer, the part that falls on patches. Whoever
+    patches (B,P,D) -> latents (B,R,D), and attn (B,h,R,P), the part of their attention that falls on patches. Whoever
     reads the latents pays for R, not for P. Source: Jaegle et al. 2021 (Perceiver); Alayrac et al. 2022 (Flamingo),
     figure 5.
     """
 
-    def __init__(self, width: int, heads: int, latents: int, layers: int = 1):
+    def __init__(self, width: int, heads: int, latents: int):
         super().__init__()
         self.latents, self.norm = nn.Parameter(torch.randn(latents, width)), nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(_SelfBlock(width, heads) for _ in range(layers))
+        self.block = _SelfBlock(width, heads)
 
     def forward(self, patches):
         latents = self.latents.expand(len(patches), -1, -1)  # (R,D) -> (B,R,D)
-        for block in self.blocks:
-            latents, attn = block(latents, beside=self.norm(patches))
+        latents, attn = self.block(latents, beside=self.norm(patches))
         return latents, attn[..., : patches.shape[1]]
 
 

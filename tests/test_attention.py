@@ -275,9 +275,8 @@ def test_a_shut_gate_is_exactly_the_identity():
     torch.testing.assert_close(block(words, patches)[0], words + math.tanh(0.5) * read)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_a_resampler_gives_as_many_latents_as_it_has(layers):
-    resampler = Resampler(D, H, latents=6, layers=layers)
+def test_a_resampler_gives_as_many_latents_as_it_has():
+    resampler = Resampler(D, H, latents=6)
     for patches in (1, 16, 100):
         seen = torch.randn(B, patches, D)
         latents, attn = resampler(seen)

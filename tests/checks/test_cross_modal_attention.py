@@ -474,7 +474,7 @@ WRONG = {
         (lambda x, u, g: g.tanh() * (x + u), "scales x as well"),
         (lambda x, u, g: x + u, "not used"),
         (lambda x, u, g: x, "or the update"),
-        (lambda x, u, g: x + math.tanh(float(g)) * u, "no gradient reaches the gate"),
+        (lambda x, u, g: x + math.tanh(g.item()) * u, "no gradient reaches the gate"),
         (lambda x, u, g: x + g.detach().tanh() * u, "no gradient reaches the gate"),
         (gated_special, "make no special case"),
         (lambda x, u, g: x.add_(g.tanh() * u), "changes its inputs"),
