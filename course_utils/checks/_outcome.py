@@ -112,7 +112,9 @@ def judge(value: object, wanted: object, mistakes: dict, otherwise: str, infinit
     expect(shape == needed or isinstance(value, list), f"The shape should be {needed}, yours is {shape}.")
     finite = shown(value).strip("-") not in ("inf", "nan")
     expect(finite, infinite or "Your result is not finite (inf or nan). Where do you divide, or take a log?")
-    raise WrongAnswer(f"{otherwise} Yours says {shown(value)}. Does it use its arguments and nothing else?")
+    where = _first_difference(_array(value), _array(wanted)) or f"Yours says {shown(value)}."
+    plain = type(wanted) in (int, float, list)  # an answer that is a value has no arguments
+    raise WrongAnswer(f"{otherwise} {where}" + " Does it use its arguments and nothing else?" * (not plain))
 
 
 def numbers(value: object, count: int, message: str) -> list:
@@ -133,8 +135,18 @@ def shown(value: object) -> str:
     """A number as it is, anything long by its type."""
     plain = value.detach().double() if hasattr(value, "detach") else value
     plain = plain.tolist() if hasattr(plain, "tolist") else plain
-    text = f"{plain:.4g}" if isinstance(plain, float) else repr(plain)
+    flat = isinstance(plain, list) and all(isinstance(number, float) for number in plain)
+    text = f"[{', '.join(f'{number:.4g}' for number in plain)}]" if flat else repr(plain)
+    text = f"{plain:.4g}" if isinstance(plain, float) else text
     return text if len(text) < 60 else f"something long ({type(value).__name__})"
+
+
+def _first_difference(got: np.ndarray, wanted: np.ndarray) -> str:
+    """Where two arrays of several dimensions, or of many numbers, differ first; nothing to say of a few numbers."""
+    if got.shape != wanted.shape or got.size < 8:
+        return ""
+    place = tuple(int(i) for i in np.argwhere(~np.isclose(got, wanted, rtol=1e-4, atol=1e-4))[0])
+    return f"At {list(place)} it should be {wanted[place]:.4g}, yours is {got[place]:.4g}."
 
 
 def _copy(value: object) -> object:

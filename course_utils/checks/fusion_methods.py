@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize, pad
 
 from course_utils.checks._outcome import WrongAnswer, call, exercise, expect, judge, numbers, run, same, shown
 
@@ -17,14 +18,15 @@ def check_weighted(answer: Callable) -> None:
         v, t = _rows(seed, size, 3), _rows(seed + 50, size, 3)
         wanted = torch.lerp(t, v, alpha)
         full = alpha * v + t, v + alpha * t, v + (1 - alpha) * t
-        softened = tuple(torch.lerp(t.softmax(dim=d), v.softmax(dim=d), alpha) for d in (0, 1))
+        softened = torch.lerp(t.softmax(1), v.softmax(1), alpha), wanted.softmax(1), normalize(wanted)
         mistakes = {
             "The weights are swapped: alpha belongs to v, what is left of it to t.": torch.lerp(v, t, alpha),
             "One of them counts in full. v has alpha, t what is left, 1 - alpha.": full,
             "alpha is not used: this is the plain sum or mean.": ((v + t) / 2, v + t),
             "Both got the weight alpha. That of t is 1 - alpha.": alpha * (v + t),
             "You multiplied the two. Weighted fusion adds them.": (v * t, alpha * v * (1 - alpha) * t),
-            "No softmax is asked: v and t are embeddings, not probabilities.": softened,
+            "No softmax and no unit rows: v and t are embeddings, and stay as long as they are.": softened,
+            "Brackets are missing: (1 - alpha) * t.": alpha * v + t - alpha,
             "You put them side by side. Weighted fusion adds: the width stays.": torch.cat([v, t], dim=1),
             "This is a class id a row. Return the weighted sum itself.": wanted.argmax(dim=1),
         }
@@ -44,7 +46,7 @@ def check_best_accuracy(answer: Callable) -> None:
         wanted, axes = best.sum(), (joint.max(axis=0).sum(), joint.max(axis=1).sum())
         mistakes = {
             "This is the largest single cell. Each pair of cues has its own best guess; add them up.": joint.max(),
-            "You averaged over cells. The probabilities already hold how often a cell comes: sum.": best.mean(),
+            "You averaged. The table holds how often each cell comes: sum.": (best.mean(), wanted / joint.size),
             "All cells count alike. Each counts as often as it comes.": alike,
             "This guesser sees nothing: the most frequent label. Keep both cues.": joint.sum(axis=(0, 1)).max(),
             "This guesser sees only the second cue: you summed the first away.": joint.sum(axis=0).max(axis=1).sum(),
@@ -62,14 +64,15 @@ def check_outer_features(answer: Callable) -> None:
     """outer_features(v (B,Dv), t (B,Dt)) -> (B,(Dv+1)*(Dt+1)), a one at the end of each, v's index first."""
     for seed, size, dv, dt in ((7, 4, 2, 2), (6, 5, 3, 4)):
         v, t = _rows(seed, size, dv), _rows(seed + 50, size, dt)
-        v1, t1 = (torch.nn.functional.pad(rows, (0, 1), value=1.0) for rows in (v, t))
+        v1, t1 = (pad(rows, (0, 1), value=1.0) for rows in (v, t))
         wanted, turned = _outer(v1, t1), _outer(t1, v1)
         cubes = wanted.unflatten(1, (dv + 1, dt + 1)), turned.unflatten(1, (dt + 1, dv + 1))
         beside = tuple(torch.cat(rows, dim=1) for rows in ((v, t), (v1, t1), (v, t1)))
         crossed = torch.kron(v1, t1), torch.kron(v, t), torch.einsum("bi,cj->bcij", v1, t1).flatten(2)
-        summed = v1.T @ t1, (v1.T @ t1).flatten()
+        summed, zeros = (v1.T @ t1, (v1.T @ t1).flatten()), _outer(pad(v, (0, 1)), pad(t, (0, 1)))
         mistakes = {
             "The ones are missing: without them the units themselves are not among the products.": _outer(v, t),
+            "You appended zeros. A one is asked: F.pad(v, (0, 1), value=1.0).": zeros,
             "Only one of the two got its one. Append it to both.": (_outer(v1, t), _outer(v, t1)),
             "The one stands at the end of a row, not in front.": _outer(v1.roll(1, dims=1), t1.roll(1, dims=1)),
             "The order is turned: v's index comes first, (B,Dv+1,1) * (B,1,Dt+1).": turned,
@@ -99,8 +102,8 @@ def check_low_rank_logits(answer: Callable) -> None:
             "This is the mean over r. The sum is asked.": wanted / rank,
             "You multiplied over r as well. The products of each r are added up.": each.prod(dim=0),
             "The sum over r is missing: (R,B,C) becomes (B,C).": (each, each.transpose(0, 1)),
-            "You summed over classes as well. Each class has its own logit.": wanted.sum(dim=1),
-            "Only one r is used. Add up all of them.": tuple(each),
+            "The sum runs over r alone, the first of (R,B,C): dim=0.": (wanted.sum(1), each.sum(1), each.sum()),
+            "Not every r is used. Add up all R = len(factors_v) of them.": (*each, *each.cumsum(dim=0)[:-1]),
         }
         judge(call(answer, v1, t1, *factors), wanted, mistakes, "Compare with W = einsum('ric,rjc->ijc', ...).")
 
@@ -140,17 +143,20 @@ def check_precision_recall_f1(answer: Callable) -> None:
         ill, called = truth == positive, predicted == positive
         hits, well = (ill & called).sum(), (~ill & ~called).sum() / (~ill).sum()
         firsts = (truth == predicted).mean(), (ill == called).mean()
+        every = [(truth == predicted).sum() / max(some.sum(), 1) for some in (called, ill)]
         accuracy = tuple([x, r, f] for x in firsts for f in (f1, _f1(x, r)))
         full = p if called.any() else 1.0, r if ill.any() else 1.0
         ones = tuple([*full, f] for f in (f1, _f1(*full), f1 if called.any() or ill.any() else 1.0))
         mistakes = {
             "Swapped: precision divides by what was predicted positive, recall by what is positive.": [r, p, f1],
-            "F1 is the harmonic mean, 2PR / (P + R); yours is the plain mean.": [p, r, (p + r) / 2],
+            "F1 is the harmonic mean, 2PR / (P + R); yours is another.": ([p, r, (p + r) / 2], [p, r, (p * r) ** 0.5]),
             "F1 lacks its factor 2: 2PR / (P + R).": [p, r, f1 / 2],
             "The first is accuracy. Precision looks only at what was predicted positive.": accuracy,
             "The second is of negatives. Recall is of the positive.": ([p, well, f1], [p, well, _f1(p, well)]),
             "You counted class 1 as the positive one. Use the argument positive.": _fractions(truth, predicted, 1),
             "These are percent. Return fractions.": [100 * p, 100 * r, 100 * f1],
+            "A hit is predicted positive and truly so. You counted every right answer.": [*every, _f1(*every)],
+            "You divided by N. Divide by the predicted positive, and by the truly positive.": [hits / 60] * 3,
             "A quotient without any case is 0.0 here, not 1.0.": ones,
         }
         nobody = "Where nobody is predicted positive, or nobody is, a quotient has no case: return 0.0 for it."
@@ -159,7 +165,7 @@ def check_precision_recall_f1(answer: Callable) -> None:
                 value = call(answer, truth, predicted, positive)
         except ZeroDivisionError:
             raise WrongAnswer(nobody) from None
-        value = [float(x) for x in numbers(value, 3, "Three numbers are wanted: precision, recall, F1.")]
+        value = [float(x) for x in numbers(value, 3, "Three numbers are wanted, in a tuple: precision, recall, F1.")]
         expect(np.isfinite(value).all(), nobody)
         judge(value, wanted, mistakes, f"{hits} hits, {called.sum()} predicted positive, {ill.sum()} truly positive.")
 
@@ -171,7 +177,7 @@ def check_dropout_mask(answer: Callable) -> None:
         everything, some, few = (_mask(answer, 6000, 3, rate, 11) for rate in (0.0, 0.3, 0.8))
         a, b, other = (_mask(answer, 200, 2, 0.8, seed) for seed in (14, 14, 15))
     kept, expected = np.array([some.mean(), few.mean()]), np.array([0.7 + 0.3**3 / 3, 0.2 + 0.8**3 / 3])
-    expect(everything.any(), "True must mean kept. At rate 0 nothing is dropped, and your mask is all False.")
+    expect(everything.mean() > 0.34, "At rate 0 yours drops nearly all. True means kept, rate is the chance to drop.")
     expect(everything.all(), "At rate 0 nothing may be dropped. Is it draws >= rate, with draws in [0, 1)?")
     expect((some != some[0]).any(), "Every row is alike: one mask for the whole batch. Each example draws its own.")
     expect(all(mask.any(axis=1).all() for mask in (some, few, a)), "Some rows lost every modality. They keep one.")
@@ -179,12 +185,12 @@ def check_dropout_mask(answer: Callable) -> None:
     expect(not back, "A row that lost everything gets all back in yours. It keeps one.")
     expect(abs(kept[0] - kept[1]) > 0.03, "The rate is not used: at 0.3 and at 0.8 as much is dropped.")
     expect(kept[0] > kept[1], "The rate is turned round: it is the chance to be dropped. Keep where a draw >= rate.")
-    single = few[few.sum(axis=1) == 1]  # (K,3) rows that keep one
     expect((some.sum(axis=1) == 1).any(), "No row ever loses two modalities. Each is dropped on its own.")
-    again = "Rows that lost all seem to be drawn anew, and may then keep two. Such a row keeps exactly one."
-    expect(abs(len(single) / len(few) - 0.384 / (1 - 0.8**3)) > 0.03, again)
-    favoured = f"A row that would lose all keeps modality {single.mean(axis=0).argmax()} too often. Draw who survives."
-    expect(single.mean(axis=0).max() < 0.4, favoured)
+    single = few[few.sum(axis=1) == 1]  # (K,3) rows that keep one
+    anew = abs(len(single) / len(few) - 0.384 / (1 - 0.8**3)) < 0.03
+    expect(not anew, "Rows that lost all seem to be drawn anew, and may keep two. Such a row keeps exactly one.")
+    often = single.mean(axis=0)  # (3,) how often each survives alone
+    expect(often.max() < 0.4, f"Rows that lost all keep modality {often.argmax()} too often. Draw it for each row.")
     found = f"At rates 0.3 and 0.8 of three modalities {expected.round(2)} should be kept; yours: {kept.round(2)}."
     expect(np.abs(kept - expected).max() < 0.03, found)
     expect((a == b).all(), "Two generators of one seed gave two masks. Hand generator=generator to every draw.")
@@ -241,7 +247,7 @@ def check_cheapest_threshold(answer: Callable) -> None:
             "The costs are swapped: a miss costs cost_missed, a false alarm cost_alarm.": swapped[-1] == swapped.min(),
             "This makes the fewest errors. A miss and a false alarm cost differently.": errors[-1] == errors.min(),
         }
-        named = next((message for message, made in mistakes.items() if made), "Add up both costs at every threshold.")
+        named = next((message for message, made in mistakes.items() if made), "One p, or 1.1, is cheaper.")
         raise WrongAnswer(f"{named} At {value:.3g} the cost is {costs[-1]}, at best {costs.min()}.")
 
 
@@ -259,9 +265,9 @@ def check_information_beyond(answer: Callable) -> None:
         lost = before - after
         mistakes = {
             "The sign is turned: accuracy before minus accuracy after.": after - before,
-            "You permuted the labels too. Only second moves.": (before - followed, followed),
             "This counts changed answers. Asked is the accuracy that is lost.": (answers != honest).mean(),
             "This is the accuracy after the permutation. How much was lost?": after,
+            "You permuted the labels too. Only second moves.": (before - followed, followed),
             "This is the accuracy before. How much of it is lost by the permutation?": before,
             "Return the difference of the two accuracies, not their ratio.": (1 - after / before, after / before),
             "This is in percent, or a count. Return a fraction.": (100 * lost, len(label) * lost),
@@ -273,15 +279,10 @@ def _watched(answer: Callable, predict: Callable, first: np.ndarray, second: np.
     """The learner's value, and the permuted second modalities (K,N,D2) with which the model was asked."""
     seen, state = [], np.random.get_state()
 
-    def watched(a, b):
-        seen.append((np.array(a), np.array(b)))
-        return predict(*seen[-1])
-
-    try:
-        with torch.random.fork_rng(devices=[]):  # the lesson's own draws stay as they are
-            value = call(answer, watched, first, second, *more)
-    finally:
-        np.random.set_state(state)
+    watched = lambda a, b: (seen.append((np.array(a), np.array(b))), predict(*seen[-1]))[1]
+    with torch.random.fork_rng(devices=[]):  # the lesson's own draws stay as they are
+        value = call(answer, watched, first, second, *more)
+    np.random.set_state(state)
     expect(seen, "Your function never asks the model that it is given. Call predict(first, second).")
     changed = [(a, b) for a, b in seen if not np.array_equal(b, second)]
     if not changed:
@@ -302,9 +303,9 @@ def _watched(answer: Callable, predict: Callable, first: np.ndarray, second: np.
 
 
 def _world(seed: int, reads: str) -> tuple:
-    """A model, and first (N,3), second (N,2), label (N,) of which it gets most right."""
+    """A model, and first (N,3), second (N,5), label (N,) of which it gets most right."""
     rng, both = np.random.default_rng(seed), reads == "both modalities"
-    first, second = rng.normal(size=(80, 3)), rng.normal(size=(80, 2))
+    first, second = rng.normal(size=(80, 3)), rng.normal(size=(80, 5))
     predict = lambda a, b: ((a[:, 0] > 0) ^ (both & (b[:, 0] > 0))).astype(int)
     return predict, first, second, predict(first, second) ^ (rng.random(80) < 0.15)
 

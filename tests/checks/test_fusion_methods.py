@@ -157,6 +157,12 @@ def unguarded_numpy(truth, predicted, positive):
     return p, r, 2 * p * r / (p + r)
 
 
+def every_right_answer(truth, predicted, positive):
+    right = (truth == predicted).sum()
+    p, r = right / max((predicted == positive).sum(), 1), right / max((truth == positive).sum(), 1)
+    return p, r, 2 * p * r / (p + r)
+
+
 def f1_unguarded(truth, predicted, positive):
     p, r, _ = precision_recall_f1(truth, predicted, positive)
     return float(p), float(r), 2 * float(p) * float(r) / (float(p) + float(r))
@@ -205,6 +211,16 @@ def turned_rate(count, modalities, rate, generator):
 def first_survives(count, modalities, rate, generator):
     present = may_be_empty(count, modalities, rate, generator)
     present[~present.any(dim=1), 0] = True
+    return present
+
+
+def kept_by_rate(count, modalities, rate, generator):
+    return dropout_mask(count, modalities, 1 - rate, generator)
+
+
+def one_survivor(count, modalities, rate, generator):
+    present = may_be_empty(count, modalities, rate, generator)
+    present[~present.any(dim=1), torch.randint(modalities, (1,), generator=generator)] = True
     return present
 
 
@@ -409,6 +425,8 @@ WRONG = {
         (lambda v, t, a: a * (v + t), "Both got the weight alpha"),
         (lambda v, t, a: v * t, "You multiplied"),
         (lambda v, t, a: weighted(v.softmax(1), t.softmax(1), a), "No softmax"),
+        (lambda v, t, a: F.normalize(weighted(v, t, a), dim=1), "No softmax and no unit rows"),
+        (lambda v, t, a: a * v + t * 1 - a, "Brackets"),
         (lambda v, t, a: torch.cat([a * v, (1 - a) * t], dim=1), r"should be \(5, 3\), yours is \(5, 6\)"),
         (lambda v, t, a: torch.cat([v, t], dim=1), "side by side"),
         (lambda v, t, a: weighted(v, t, a).argmax(dim=1), "class id"),
@@ -418,7 +436,8 @@ WRONG = {
     ],
     "4.2": [
         (lambda joint: joint.max(), "largest single cell"),
-        (lambda joint: joint.max(axis=2).mean(), "averaged over cells"),
+        (lambda joint: joint.max(axis=2).mean(), "You averaged"),
+        (lambda joint: best_accuracy(joint) / joint.size, "You averaged"),
         (mean_of_conditionals, "count alike"),
         (lambda joint: joint.sum(axis=(0, 1)).max(), "sees nothing"),
         (lambda joint: joint.sum(axis=0).max(axis=-1).sum(), "sees only the second"),
@@ -433,6 +452,7 @@ WRONG = {
     ],
     "4.3": [
         (lambda v, t: torch.einsum("bi,bj->bij", v, t).flatten(1), "ones are missing"),
+        (lambda v, t: (F.pad(v, (0, 1))[:, :, None] * F.pad(t, (0, 1))[:, None]).flatten(1), "appended zeros"),
         (lambda v, t: torch.einsum("bi,bj->bij", one(v), t).flatten(1), "Only one of the two"),
         (lambda v, t: torch.einsum("bi,bj->bij", v, one(t)).flatten(1), "Only one of the two"),
         (lambda v, t: torch.einsum("bi,bj->bij", front(v), front(t)).flatten(1), "not in front"),
@@ -457,9 +477,12 @@ WRONG = {
         (lambda v, t, fv, ft: ((v @ fv) * (t @ ft)).prod(0), "multiplied over r"),
         (lambda v, t, fv, ft: (v @ fv) * (t @ ft), "sum over r is missing"),
         (lambda v, t, fv, ft: torch.einsum("bi,ric,bj,rjc->brc", v, fv, t, ft), "sum over r is missing"),
-        (lambda v, t, fv, ft: low_rank_logits(v, t, fv, ft).sum(1), "summed over classes"),
-        (lambda v, t, fv, ft: (v @ fv[0]) * (t @ ft[0]), "Only one r"),
-        (lambda v, t, fv, ft: (v @ fv[-1]) * (t @ ft[-1]), "Only one r"),
+        (lambda v, t, fv, ft: low_rank_logits(v, t, fv, ft).sum(1), "over r alone"),
+        (lambda v, t, fv, ft: ((v @ fv) * (t @ ft)).sum(1), "over r alone"),
+        (lambda v, t, fv, ft: ((v @ fv) * (t @ ft)).sum(), "over r alone"),
+        (lambda v, t, fv, ft: (v @ fv[0]) * (t @ ft[0]), "Not every r"),
+        (lambda v, t, fv, ft: (v @ fv[-1]) * (t @ ft[-1]), "Not every r"),
+        (lambda v, t, fv, ft: low_rank_logits(v, t, fv[:2], ft[:2]), "Not every r"),
         (lambda v, t, fv, ft: torch.zeros(len(v), 5), "Compare with W = einsum"),
         (lambda v, t, fv, ft: torch.zeros(5), r"should be \(7, 5\)"),
     ],
@@ -486,6 +509,9 @@ WRONG = {
     "4.6": [
         (fractions(lambda q, tp, fp, fn, tn: (q(tp, tp + fn), q(tp, tp + fp), q(2 * tp, 2 * tp + fp + fn))), "Swapped"),
         (lambda t, p, k: (*(pr := precision_recall_f1(t, p, k)[:2]), sum(pr) / 2), "harmonic mean"),
+        (lambda t, p, k: (*(x := precision_recall_f1(t, p, k)[:2]), np.sqrt(x[0] * x[1])), "harmonic mean"),
+        (lambda t, p, k: [((t == k) & (p == k)).mean()] * 3, "divided by N"),
+        (every_right_answer, "counted every right answer"),
         (lambda t, p, k: (*(x := precision_recall_f1(t, p, k))[:2], x[2] / 2), "lacks its factor 2"),
         (lambda t, p, k: ((t == p).mean(), *precision_recall_f1(t, p, k)[1:]), "first is accuracy"),
         (lambda t, p, k: (a := (t == p).mean(), r := precision_recall_f1(t, p, k)[1], harmonic(a, r)), "accuracy"),
@@ -512,13 +538,15 @@ WRONG = {
     "4.7": [
         (may_be_empty, "lost every modality"),
         (one_for_all, "one mask for the whole batch"),
-        (lambda c, m, r, g: ~balancing.modality_dropout(c, m, r, g), "True must mean kept"),
-        (lambda c, m, r, g: torch.rand(c, m, generator=g) < r, "True must mean kept"),
+        (lambda c, m, r, g: ~balancing.modality_dropout(c, m, r, g), "True means kept"),
+        (lambda c, m, r, g: torch.rand(c, m, generator=g) < r, "True means kept"),
         (turned_rate, "rate is turned round"),
         (lambda c, m, r, g: dropout_mask(c, m, 0.5 if r else 0.0, g), "rate is not used"),
         (lambda c, m, r, g: dropout_mask(c, m, 0.5, g), "At rate 0 nothing may be dropped"),
         (lambda c, m, r, g: torch.rand(c, m, generator=g) > r * 0.999 + 1e-3, "At rate 0 nothing"),
-        (first_survives, "keeps modality 0 too often"),
+        (kept_by_rate, "rate is the chance to drop"),
+        (one_survivor, "Draw it for each row"),
+        (first_survives, "keep modality 0 too often"),
         (all_come_back, "gets all back"),
         (drawn_anew, "drawn anew"),
         (at_most_one, "No row ever loses two"),
@@ -560,7 +588,7 @@ WRONG = {
         (lambda p, t, m, a: cheapest_threshold(p, t, m, 0), "Everybody is treated"),
         (lambda p, t, m, a: 1.1, "Nobody is treated"),
         (lambda p, t, m, a: np.unique(p), "One number is wanted"),
-        (lambda p, t, m, a: float(np.median(p)), "Add up both costs at every threshold. At 0.* the cost is"),
+        (lambda p, t, m, a: float(np.median(p)), "One p, or 1.1, is cheaper. At 0.* the cost is"),
     ],
     "4.10": [
         (only(lambda s, rng: rng.permuted(s, axis=1)), "shuffled columns within rows"),

@@ -110,7 +110,7 @@ JUDGED = [
     (WANTED * 2, "Twice or thrice"),
     (WANTED * 3, "Twice or thrice"),
     (np.ones(3), r"should be \(2,\), yours is \(3,\)"),
-    (np.array([1.0, 9.0]), r"Look again\. Yours says \[1.0, 9.0\]"),
+    (np.array([1.0, 9.0]), r"Look again\. Yours says \[1, 9\]\. Does it use its arguments"),
     (list(range(40)), r"something long \(list\)"),
 ]
 
@@ -120,6 +120,21 @@ def test_judge_names_the_mistake_then_the_shape_then_the_rest(value, message):
     mistakes = {"Halved.": WANTED / 2, "Twice or thrice.": (WANTED * 2, WANTED * 3)}
     with pytest.raises(WrongAnswer, match=message):
         judge(value, WANTED, mistakes, "Look again.")
+
+
+def test_judge_shows_where_a_long_answer_differs_first():
+    wanted, got = torch.zeros(4, 3), torch.zeros(4, 3)
+    got[2, 1], got[3, 0] = 0.5, 7
+    with pytest.raises(WrongAnswer, match=r"Look again\. At \[2, 1\] it should be 0, yours is 0.5\. Does it use"):
+        judge(got, wanted, {}, "Look again.")
+
+
+@pytest.mark.parametrize("wanted", [3, 3.0, [3, 4]])
+def test_judge_does_not_ask_a_value_about_its_arguments(wanted):
+    with pytest.raises(WrongAnswer) as wrong:
+        judge([7.0, 7.0] if isinstance(wanted, list) else 7, wanted, {}, "Look again.")
+    assert str(wrong.value).startswith("Look again. Yours says ")
+    assert "arguments" not in str(wrong.value)
 
 
 def test_judge_accepts_every_spelling_of_the_right_value_and_names_infinity():
@@ -132,7 +147,7 @@ def test_judge_accepts_every_spelling_of_the_right_value_and_names_infinity():
 
 
 def test_shown_is_short():
-    assert [shown(value) for value in (1 / 3, np.float32(2), torch.tensor([1]), "x")] == ["0.3333", "2", "[1.0]", "'x'"]
+    assert [shown(value) for value in (1 / 3, np.float32(2), torch.tensor([1]), "x")] == ["0.3333", "2", "[1]", "'x'"]
 
 
 @pytest.mark.parametrize("value", [(1, 2), [1, 2], np.array([1, 2]), torch.tensor([1, 2])])
