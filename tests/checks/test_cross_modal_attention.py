@@ -125,6 +125,11 @@ def filled(value, after=False, invert=False):
     return wrong
 
 
+def unsafe_exp(scores, mask):
+    raised = scores.exp() * mask[:, None, None]
+    return raised / raised.sum(dim=-1, keepdim=True).clamp(min=1e-9)
+
+
 def in_place(scores, mask):
     scores.masked_fill_(~mask[:, None, None], torch.finfo(scores.dtype).min)
     return scores.softmax(dim=-1) * mask[:, None, None]
@@ -354,7 +359,7 @@ WRONG = {
         (lambda q, k, v: k @ q @ v, "products themselves are your weights"),
         (lambda q, k, v: (k @ q).softmax(0) @ k, "added up the keys"),
         (lambda q, k, v: v.mean(dim=0), "where does the query enter"),
-        (lambda q, k, v: v[(k @ q).argmax()], "best region alone"),
+        (lambda q, k, v: v[(k @ q).argmax()], "best place alone"),
         (lambda q, k, v: (k @ q).softmax(0), "These are the shares"),
         (lambda q, k, v: k @ q, "These are the products"),
         (lambda q, k, v: (k @ q).softmax(0)[:, None] * v, "Add them up"),
@@ -374,9 +379,10 @@ WRONG = {
         (with_scores(lambda s, w, k: s.softmax(-1)), "not scaled"),
         (with_scores(lambda s, w, k: (s / w.shape[1]).softmax(-1)), "divided by D"),
         (with_scores(lambda s, w, k: (s * w.shape[1] ** 0.5).softmax(-1)), "attn: The first numbers"),
-        (with_scores(lambda s, w, k: (s / w.shape[1] ** 0.5).softmax(0)), "softmax runs over words"),
-        (with_scores(lambda s, w, k: (s / len(k) ** 0.5).softmax(-1)), "number of patches or words"),
-        (with_scores(lambda s, w, k: (s / len(w) ** 0.5).softmax(-1)), "number of patches or words"),
+        (with_scores(lambda s, w, k: (s / w.shape[1] ** 0.5).softmax(0)), "softmax runs over queries"),
+        (with_scores(lambda s, w, k: (s / len(k) ** 0.5).softmax(-1)), "root of another number"),
+        (with_scores(lambda s, w, k: (s / len(w) ** 0.5).softmax(-1)), "root of another number"),
+        (lambda w, k, v: with_scores(lambda s, *_: (s / v.shape[1] ** 0.5).softmax(-1))(w, k, v), "root of another"),
         (with_scores(lambda s, w, k: s.softmax(-1) / w.shape[1] ** 0.5), "scaled after the softmax"),
         (with_scores(lambda s, w, k: s / w.shape[1] ** 0.5), "softmax is missing"),
         (lambda w, k, v: attend(w, k, v)[::-1], "swapped"),
@@ -392,8 +398,8 @@ WRONG = {
         (1.0, "after dividing"),
         (1 / 16, "factor that mends"),
         (0, "mean is 0"),
-        (4, "root is taken twice"),
-        (65_536, "Variances add up"),
+        (4, "Its root"),
+        (65_536, "Its root"),
         (17, "sum of 256 terms"),
         ("about 16", "Yours says 'about 16'"),
         (True, "after dividing|256 terms"),
@@ -418,6 +424,7 @@ WRONG = {
         (lambda s, m: masked_softmax(s, m).detach(), "No gradient comes back"),
         (added, "nan_to_num mends it too late"),
         (in_place, "changes its inputs"),
+        (unsafe_exp, "It overflows .float32."),
         (lambda s, m: masked_softmax(s, m).numpy(), "not ndarray"),
         (lambda s, m: torch.zeros_like(s), "The first numbers should be"),
         (lambda s, m: torch.zeros(2, 3), r"shape should be \(2, 3, 4, 5\)"),
@@ -481,8 +488,9 @@ WRONG = {
     ],
     "3.9": [
         (lambda L, P, D: cross_flops(L, P, D) // 2, "Half of it"),
-        (lambda L, P, D: cross_flops(L, P, D) - 2 * L * D * D, "One projection is missing"),
+        (lambda L, P, D: cross_flops(L, P, D) - 2 * L * D * D, "Projections are missing"),
         (lambda L, P, D: 4 * L * P * D, "products alone"),
+        (lambda L, P, D: 2 * (L + P) * D * D + 4 * L * P * D, "Projections are missing"),
         (lambda L, P, D: 4 * (L + P) * D * D, "two products"),
         (lambda L, P, D: 8 * (L + P) * D * D + 4 * (L + P) ** 2 * D, "one stream"),
         (lambda L, P, D: 8 * P * D * D + 4 * P * P * D, "patches read patches"),
@@ -499,9 +507,9 @@ WRONG = {
         (finite, "accepts every attend"),
         (right_shape, "accepts every attend"),
         (lambda attend: not finite(attend), "rejects a sound attend, written out"),
-        (only_masked, "accepts 2 of 9 broken ones. One never looks.*something must happen"),
+        (only_masked, "accepts 2 of 9 broken ones. One never looks.*each must do something"),
         (all_real, "accepts 8 of 9 broken ones. One has the mask inverted"),
-        (one_question, "accepts 1 of 9 broken ones.*two questions with different masks"),
+        (one_question, "accepts 1 of 9 broken ones.*Use different masks. Change the places"),
         (with_nan, "rejects a sound attend.*0 . nan is nan"),
         (with_reference, "rejects a sound attend.*weights of its own"),
         (asserts, "no assert"),
