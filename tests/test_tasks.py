@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
+from scipy import optimize
 
 from course_utils.tasks import TASKS, Task
 
@@ -143,3 +145,54 @@ def test_bad_input_gets_one_clear_error():
         Task("mine", table, names, names, names, widths=(1, 2))
     with pytest.raises(ValueError, match="use='third' is not one of both, first, second, none"):
         TASKS["noisy"].optimum("third")
+
+
+def best_sum_by_cross_entropy(joint):
+    """The logits (A,B,C) = f(a) + g(b) of smallest cross-entropy under the table: what late fusion tends to."""
+    joint = torch.from_numpy(joint)
+    f, g = (torch.zeros(size, joint.shape[2], dtype=torch.double, requires_grad=True) for size in joint.shape[:2])
+    search = torch.optim.LBFGS([f, g], max_iter=500, tolerance_grad=1e-10)
+
+    def loss():
+        search.zero_grad()
+        value = -(joint * (f[:, None] + g[None]).log_softmax(dim=2)).sum()
+        value.backward()
+        return value
+
+    search.step(loss)
+    return (f[:, None] + g[None]).detach().numpy()
+
+
+def best_sum_for_accuracy(joint):
+    """The best accuracy of all rules argmax over c of f(a,c) + g(b,c): a mixed-integer programme, solved exactly."""
+    a, b, c = joint.shape
+    scores = (a + b) * c  # f, then g; then one yes or no for each cell and answer
+    rows, least = [], []
+    for i, j, k in np.ndindex(joint.shape):
+        for other in set(range(c)) - {k}:
+            row = np.zeros(scores + a * b * c)
+            row[i * c + k], row[i * c + other] = 1, -1
+            row[a * c + j * c + k], row[a * c + j * c + other] = 1, -1
+            row[scores + (i * b + j) * c + k] = -60  # if the answer is k, its score leads by 1; else by -59
+            rows.append(row)
+            least.append(-59)
+    one = np.kron(np.eye(a * b), np.ones(c))
+    constraints = [
+        optimize.LinearConstraint(np.array(rows), least, np.inf),
+        optimize.LinearConstraint(np.hstack([np.zeros((a * b, scores)), one]), 1, 1),
+    ]
+    whole = np.r_[np.zeros(scores), np.ones(a * b * c)]
+    bounds = optimize.Bounds(np.where(whole, 0, -15), np.where(whole, 1, 15))
+    cost = np.r_[np.zeros(scores), -joint.ravel()]
+    return -optimize.milp(cost, integrality=whole, bounds=bounds, constraints=constraints).fun
+
+
+def test_what_a_sum_of_opinions_can_reach():
+    """Late fusion's ceilings as the lesson states them: it is silent under cross-entropy, where a sum could speak."""
+    fitted = best_sum_by_cross_entropy(TASKS["complementary"].joint)
+    np.testing.assert_allclose(fitted, 0, atol=1e-6)
+    assert best_sum_for_accuracy(TASKS["complementary"].joint) == pytest.approx((12 * 0.95 + 4 * 0.05 / 3) / 16)
+    sentiment = TASKS["sentiment"]
+    guess = best_sum_by_cross_entropy(sentiment.joint).argmax(axis=2)
+    assert np.take_along_axis(sentiment.joint, guess[:, :, None], axis=2).sum() == pytest.approx(0.815)
+    assert best_sum_for_accuracy(sentiment.joint) == pytest.approx(sentiment.optimum())
