@@ -110,8 +110,10 @@ def judge(value: object, wanted: object, mistakes: dict, otherwise: str, infinit
         expect(not any(same(value, wrong) for wrong in (wrongs if isinstance(wrongs, tuple) else (wrongs,))), message)
     shape, needed = (tuple(getattr(thing, "shape", ())) for thing in (value, wanted))
     expect(shape == needed or isinstance(value, list), f"The shape should be {needed}, yours is {shape}.")
-    finite = shown(value).strip("-") not in ("inf", "nan")
-    expect(finite, infinite or "Your result is not finite (inf or nan). Where do you divide, or take a log?")
+    expect(
+        np.isfinite(_array(value)).all(),
+        infinite or "Your result is not finite (inf or nan). Where do you divide, or take a log?",
+    )
     where = _first_difference(_array(value), _array(wanted)) or f"Yours says {shown(value)}."
     plain = type(wanted) in (int, float, list)  # an answer that is a value has no arguments
     raise WrongAnswer(f"{otherwise} {where}" + " Does it use its arguments and nothing else?" * (not plain))

@@ -142,6 +142,8 @@ def test_judge_accepts_every_spelling_of_the_right_value_and_names_infinity():
         judge(value, WANTED, {"Never.": WANTED}, "")
     with pytest.raises(WrongAnswer, match="not finite"):
         judge(float("nan"), 1.0, {}, "")
+    with pytest.raises(WrongAnswer, match="not finite"):
+        judge(np.array([1.0, np.nan]), WANTED, {}, "")
     with pytest.raises(WrongAnswer, match="exp overflows"):
         judge(torch.tensor(-torch.inf), 1.0, {}, "", "exp overflows")
 
