@@ -34,12 +34,13 @@ def check_attend_one(answer: Callable) -> None:
             "You added up the keys. Keys decide the shares; what is read are the values.": shares @ keys,
             "All places count alike in yours: where does the query enter?": (values.mean(dim=0), values.sum(dim=0)),
             "This is the value of the best place alone. Softmax lets the others speak too.": values[products.argmax()],
+            "You made the lengths one first (a cosine). Here the plain products count.":
+                torch.cosine_similarity(keys, query[None]).softmax(dim=0) @ values,
             "The sign is turned: a large product must give a large share.": (-products).softmax(dim=0) @ values,
         }  # fmt: skip
-        value = call(answer, query, keys, values)
         infinite = "It overflows: exp(800) is too large. Subtract the largest product first, or use softmax."
-        expect(torch.as_tensor(value).isfinite().all(), infinite)
-        judge(value, wanted, mistakes, _first(wanted))
+        otherwise = f"The first numbers should be {', '.join(f'{number:.3f}' for number in wanted[:3].tolist())}."
+        judge(call(answer, query, keys, values), wanted, mistakes, otherwise, infinite)
 
 
 @exercise("03", "3.2")
@@ -56,6 +57,7 @@ def check_attend(answer: Callable) -> None:
         mistakes = {
             "attn: not scaled. Divide the products by sqrt(D) before the softmax.": plain,
             "attn: divided by D. Products spread like sqrt(D): divide by that.": (scores / width).softmax(dim=-1),
+            "attn: multiplied by sqrt(D). Divide.": (scores * width**0.5).softmax(dim=-1),
             "attn: the softmax runs over queries. Each query shares itself out over places: dim=-1.":
                 (scaled.softmax(dim=0), scores.softmax(dim=0)),
             "attn: scaled by the root of another number (of queries, places, or a value's width). D is a key's width.":
@@ -65,12 +67,12 @@ def check_attend(answer: Callable) -> None:
             "attn: these are the products. The softmax is missing.": (scaled, scores),
             "attn: this is the transpose. Rows are queries, columns places.": (attn.T, scaled.T.softmax(dim=-1)),
         }  # fmt: skip
-        judge(pair[1], attn, mistakes, f"attn: {_first(attn)}")
+        judge(pair[1], attn, mistakes, "attn: products of queries and keys, divided by sqrt(D), softmax along places.")
         mistakes = {
             "out: you added up the keys. What is read are the values.": attn @ keys,
             "out: its shares are not those of attn, they are not scaled.": plain @ values,
         }
-        judge(pair[0], attn @ values, mistakes, f"out: {_first(attn @ values)}")
+        judge(pair[0], attn @ values, mistakes, "out: the values, each times its share in attn, added up.")
 
 
 @exercise("03", "3.3")
@@ -105,8 +107,8 @@ def check_masked_softmax(answer: Callable) -> None:
         "Every question uses the mask of the first. Each has its own.": (scores - 1e9 * ~mask[0]).softmax(dim=-1),
     }  # fmt: skip
     value = _masked(answer, scores, mask, call)
-    expect(value.isfinite().all(), "NaN or inf, though every row has something to read: take the softmax over dim=-1.")
-    judge(value, wanted, mistakes, _first(wanted))
+    infinite = "NaN or inf, though every row has something to read: take the softmax over dim=-1."
+    judge(value, wanted, mistakes, "Fill what may not be read with a very low number, then softmax.", infinite)
     expect(not (value * ~may).any(), "A small share leaks to what may not be read. It must be 0: fill much lower.")
     mask = torch.tensor([[True] * 5, [False] * 5])  # the second question may read nothing
     nothing = "A row in which nothing may be read must be all zeros."
@@ -339,10 +341,6 @@ def _masked(answer: Callable, scores: torch.Tensor, mask: torch.Tensor, how: Cal
         raise
     expect(torch.is_tensor(value), f"Return a tensor that a gradient can pass, not {type(value).__name__}.")
     return value
-
-
-def _first(values: torch.Tensor) -> str:
-    return f"The first numbers should be {', '.join(f'{value:.3f}' for value in values.flatten()[:3].tolist())}."
 
 
 def _randn(seed: int, *shape: int) -> torch.Tensor:

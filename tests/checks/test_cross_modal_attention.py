@@ -364,7 +364,7 @@ WRONG = {
         (lambda q, k, v: k @ q, "These are the products"),
         (lambda q, k, v: (k @ q).softmax(0)[:, None] * v, "Add them up"),
         (lambda q, k, v: (-(k @ q)).softmax(0) @ v, "sign is turned"),
-        (lambda q, k, v: F.cosine_similarity(k, q[None]).softmax(0) @ v, "first numbers should be"),
+        (lambda q, k, v: F.cosine_similarity(k, q[None]).softmax(0) @ v, "a cosine"),
         (lambda q, k, v: (v @ q).softmax(0) @ v, "first numbers should be"),
         (lambda q, k, v: (k @ q).sigmoid() @ v, "products themselves"),
         (naive, "overflows"),
@@ -378,7 +378,7 @@ WRONG = {
     "3.2": [
         (with_scores(lambda s, w, k: s.softmax(-1)), "not scaled"),
         (with_scores(lambda s, w, k: (s / w.shape[1]).softmax(-1)), "divided by D"),
-        (with_scores(lambda s, w, k: (s * w.shape[1] ** 0.5).softmax(-1)), "attn: The first numbers"),
+        (with_scores(lambda s, w, k: (s * w.shape[1] ** 0.5).softmax(-1)), "multiplied by sqrt"),
         (with_scores(lambda s, w, k: (s / w.shape[1] ** 0.5).softmax(0)), "softmax runs over queries"),
         (with_scores(lambda s, w, k: (s / len(k) ** 0.5).softmax(-1)), "root of another number"),
         (with_scores(lambda s, w, k: (s / len(w) ** 0.5).softmax(-1)), "root of another number"),
@@ -390,8 +390,8 @@ WRONG = {
         (lambda w, k, v: (attend(w, k, v)[1] @ k, attend(w, k, v)[1]), "added up the keys"),
         (lambda w, k, v: ((w @ k.T).softmax(-1) @ v, attend(w, k, v)[1]), "not those of attn"),
         (lambda w, k, v: (attend(w, k, v)[0], attend(w, k, v)[1].T), "transpose"),
-        (lambda w, k, v: (w + attend(w, k, v)[0], attend(w, k, v)[1]), "out: The first numbers"),
-        (lambda w, k, v: (0, 0), "attn: The first numbers|shape should be"),
+        (lambda w, k, v: (w + attend(w, k, v)[0], attend(w, k, v)[1]), "out: the values, each times its share"),
+        (lambda w, k, v: (0, 0), "shape should be"),
     ],
     "3.3": [
         (256, "variance"),
@@ -426,7 +426,7 @@ WRONG = {
         (in_place, "changes its inputs"),
         (unsafe_exp, "It overflows .float32."),
         (lambda s, m: masked_softmax(s, m).numpy(), "not ndarray"),
-        (lambda s, m: torch.zeros_like(s), "The first numbers should be"),
+        (lambda s, m: torch.zeros_like(s), "very low number, then softmax. At"),
         (lambda s, m: torch.zeros(2, 3), r"shape should be \(2, 3, 4, 5\)"),
     ],
     "3.5": [
