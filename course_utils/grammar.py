@@ -5,6 +5,7 @@ each two neighbours one of `RELATIONS`. Nouns may have several words. Claims fol
 
 - "a small pig": the scene holds a pig, and it is small. No size word ("a pig") claims no size;
 - "left of", "right of", "above", "below": the centres of the two objects are so ordered;
+- "directly left of" and so on, in questions alone: beside it, and not askew. `scenes` measures it;
 - "and" joins claims, and all of them must hold; "the boat" is the boat that was named before, or the only one.
 """
 

@@ -130,6 +130,11 @@ def unsafe_exp(scores, mask):
     return raised / raised.sum(dim=-1, keepdim=True).clamp(min=1e-9)
 
 
+def added_lowest(scores, mask):
+    lowest = (1 - mask[:, None, None].to(scores.dtype)) * torch.finfo(scores.dtype).min
+    return (scores + lowest).softmax(dim=-1) * mask[:, None, None]  # lowest plus a negative score is -inf in fp16
+
+
 def in_place(scores, mask):
     scores.masked_fill_(~mask[:, None, None], torch.finfo(scores.dtype).min)
     return scores.softmax(dim=-1) * mask[:, None, None]
@@ -425,6 +430,7 @@ WRONG = {
         (added, "nan_to_num mends it too late"),
         (in_place, "changes its inputs"),
         (unsafe_exp, "It overflows .float32."),
+        (added_lowest, "Yours is NaN .float16.: fill with finfo.dtype..min. -inf, or adding it"),
         (lambda s, m: masked_softmax(s, m).numpy(), "not ndarray"),
         (lambda s, m: torch.zeros_like(s), "very low number, then softmax. At"),
         (lambda s, m: torch.zeros(2, 3), r"shape should be \(2, 3, 4, 5\)"),
