@@ -78,6 +78,7 @@ def check_ridge_weights(answer: Callable) -> None:
         others = [[z - z.mean(axis=1)[:, None] for z in (x, y)], [x - x.mean(), y - y.mean()]]
         rows_or_all = tuple(_solved(*pair, strength) for pair in others)
         scaled = tuple(_solved(a, b, strength * n) for n in (count, 1 / count, count - 1, 1 / (count - 1)))
+        sized = tuple(_solved(a / x.std(axis=0), side, strength) for side in (b, b / y.std(axis=0)))
         filled, cells = np.linalg.pinv(inner + strength) @ across, (1 / (inner + strength * eye)) @ across
         mistakes = {
             "x is not centred. Take each column's mean away first.": (_solved(x, y, strength), half),
@@ -88,9 +89,9 @@ def check_ridge_weights(answer: Callable) -> None:
             "strength is squared in yours. Add it as it is.": _solved(a, b, strength**2),
             "This is the transpose: (Dx,Dy) turns a row of x into a row of y.": wanted.T,
             "1 / matrix divides cell by cell. Use np.linalg.solve, or np.linalg.inv.": cells,
-            "The columns were scaled too. Centre them and leave their size.": _solved(a / x.std(axis=0), b, strength),
+            "The columns were scaled too. Centre them and leave their size.": sized,
         }
-        judge(call(answer, x, y, strength), wanted, mistakes, "Compare with sklearn's Ridge(alpha=strength).coef_.T")
+        judge(call(answer, x, y, strength), wanted, mistakes, "Compare with sklearn's Ridge(alpha=strength).coef_.T.")
 
 
 @exercise("01", "1.4")
@@ -103,13 +104,13 @@ def check_canonical_correlations(answer: Callable) -> None:
         wanted = linear.cca(x, y, min(wide)).correlations
         pearson = np.corrcoef(x.T, y.T)[: wide[0], wide[0] :]  # (Dx,Dy)
         white_a, white_b, white_x, white_y = (np.linalg.qr(z)[0] for z in (a, b, x, y))
-        products = white_x.T @ white_y, pearson, a.T @ b, white_a.T @ b, a.T @ white_b  # (Dx,Dy) each
-        raw, scaled, plain, *half = (np.linalg.svd(product, compute_uv=False) for product in products)
+        products = white_x.T @ white_y, pearson, x.T @ y, a.T @ b, white_a.T @ b, a.T @ white_b  # (Dx,Dy) each
+        raw, scaled, *plain, half_a, half_b = (np.linalg.svd(product, compute_uv=False) for product in products)
         mistakes = {
             "x and y are not centred. Take each column's mean away first.": raw,
             "These are squares of correlations: take the root.": wanted**2,
-            "Nothing is whitened, so a column of large numbers wins.": tuple(plain / n for n in sizes),
-            "Only one side is whitened. Whiten both.": tuple(one / n**0.5 for one in half for n in sizes),
+            "Nothing is whitened, so a column of large numbers wins.": tuple(one / n for one in plain for n in sizes),
+            "Only one side is whitened. Whiten both.": tuple(one / n**0.5 for one in (half_a, half_b) for n in sizes),
             "Each column was scaled alone. Whitening also removes what columns of one side share.": scaled,
             "This is of single columns. A canonical one is of their best mixture.": (pearson, np.diagonal(pearson)),
             "The smallest comes first in yours. Turn the order round.": wanted[::-1],
@@ -139,9 +140,7 @@ def check_shared_code(answer: Callable) -> None:
             "present is not used, but what stands at a missing place means nothing.": codes.mean(axis=1),
         }
         infinite = "NaN stood at a missing place and came through: 0 * nan is nan. np.where puts 0 in its place."
-        value = call(answer, codes, here)
-        expect(not np.isnan(np.asarray(value, dtype=float)).any(), infinite)
-        judge(value, wanted, mistakes, "Work row 1 out by hand: which codes count?")
+        judge(call(answer, codes, here), wanted, mistakes, "Work row 1 out by hand: which codes count?", infinite)
 
 
 @exercise("01", "1.6")
@@ -194,17 +193,18 @@ def check_alignment_uniformity(answer: Callable) -> None:
             "Alignment: only right pairs count, rows i and i.": (cross.mean(), np.sqrt(cross).mean()),
         }
         judge(first, align, mistakes, f"Alignment of {count} pairs: {align:.4f}.")
-        with_self = near.mean(), near.sum() / count / (count - 1)
+        with_self = near.mean(), near.sum() / count / (count - 1), (near.sum() + count) / count / (count + 1)
         either = geometry.uniformity(z_both), (uniform + geometry.uniformity(z_b)) / 2, geometry.uniformity(z_b)
-        crossed = np.exp(-2 * cross)
+        kept = cross, cross[others], cross[np.triu_indices(count, k=1)], far[others] ** 0.5, far[others] ** 2
+        *crossed, once, twice = (np.log(np.exp(-2 * squared).mean()) for squared in kept)
         mistakes = {
             "Uniformity: a row meets itself and counts as near. Leave the diagonal out.": tuple(np.log(with_self)),
             "Uniformity: the logarithm is missing.": (near[others].mean(), *with_self),
             "Uniformity: the factor 2 is missing in exp(-2 d^2).": geometry.uniformity(z_a, 1.0),
             "Uniformity: first exp, then mean, then log.": (-2 * far[others].mean(), -2 * far.mean()),
-            "Uniformity: z_a alone is asked.": (*either, np.log(crossed.mean()), np.log(crossed[others].mean())),
+            "Uniformity: z_a alone is asked.": (*either, *crossed),
             "Uniformity: this is the sum over pairs. Take the mean.": tuple(np.log(near[others].sum() / (1, 2))),
-            "Uniformity: the distance is not squared.": np.log(np.exp(-2 * np.sqrt(far))[others].mean()),
+            "Uniformity: square the distance, once.": (once, twice),
             "Uniformity: the sign is turned. It is 0 at most.": (-uniform, np.log(np.exp(2 * far)[others].mean())),
         }
         judge(second, uniform, mistakes, f"Uniformity of {count} rows: {uniform:.4f}.")
@@ -220,10 +220,11 @@ def check_close_gap(answer: Callable) -> None:
         own, gap = np.where(img, mean_img, mean_txt), np.where(img, mean_img - mean_txt, 0)
         middle, wanted = (mean_img + mean_txt) / 2, _unit(z - own)
         one_side = np.where(img, wanted, z), np.where(img, z, wanted), _unit(z - gap), z - gap
-        norm = np.where(img, np.linalg.norm(z_img - mean_img), np.linalg.norm(z_txt - mean_txt))
+        norm = np.where(img, *(np.linalg.norm(side - side.mean(axis=0)) for side in (z_img, z_txt)))
         moved = {
             "One mean moves both sides, so the gap stays. Each has its own.": (z - z.mean(axis=0), z - middle),
-            "Each column has its own mean: axis=0.": (z - z.mean(axis=1)[:, None], z - z_img.mean()),
+            "A mean a column: axis=0.": (z - z.mean(axis=1)[:, None], z - np.where(img, z_img.mean(), z_txt.mean())),
+            "The centres meet, but not at 0. Take each side's own mean away.": (z - own + middle,),
             "The means are added. Take them away.": (z + own,),
             "Each side lost the other's mean. Each has its own.": (z - np.where(img, mean_txt, mean_img),),
         }
@@ -234,8 +235,7 @@ def check_close_gap(answer: Callable) -> None:
             "Divided by the norm of the whole matrix. Each row has its own: axis=1, keepdims=True.": (z - own) / norm,
         }
         parts = numbers(call(answer, z_img, z_txt), 2, "Two arrays are wanted: pictures, then texts.")
-        rows = [np.asarray(part, dtype=float) for part in parts]
-        shapes = [part.shape for part in rows]
+        rows, shapes = [np.asarray(part, dtype=float) for part in parts], [np.shape(part) for part in parts]
         expect(shapes == [z_img.shape, z_txt.shape], f"Shapes should be {z_img.shape} and {z_txt.shape}, not {shapes}.")
         turned = same(rows[0], wanted[count[0] :]) and same(rows[1], wanted[: count[0]])
         expect(not turned, "The order is turned: pictures first, then texts.")
@@ -251,8 +251,8 @@ def check_conse(answer: Callable) -> None:
         order = np.argsort(-likelihoods, axis=1)  # (N,C)
         rank, column_rank = (np.argsort(np.argsort(-likelihoods, axis=axis), axis=axis) for axis in (1, 0))  # (N,C)
         best, texts = np.take_along_axis(likelihoods, order[:, :top], axis=1), text[order[:, :top]]  # (N,t), (N,t,E)
-        weights, least = (best, best[:, ::-1], order[:, :top]), rank >= classes - top
-        wanted, opposite, by_class = (np.einsum("nt,nte->ne", weight, texts) for weight in weights)  # (N,E)
+        weights, least = (best, order[:, :top], best[:, ::-1], likelihoods[:, :top]), rank >= classes - top
+        wanted, by_class, *mixed_up = (np.einsum("nt,nte->ne", weight, texts) for weight in weights)  # (N,E)
         mistakes = {
             "Every class kept counts the same in yours. Weight its text by its likelihood.": texts.sum(axis=1),
             "All classes take part. Keep the `top` likeliest of each row.": likelihoods @ text,
@@ -260,7 +260,7 @@ def check_conse(answer: Callable) -> None:
             "Only the likeliest class counts in yours.": text[order[:, 0]],
             "Keep exactly `top` classes.": tuple(likelihoods * (rank < n) @ text for n in (top - 1, top + 1)),
             "Sought down the columns. Each row has its own: axis=1.": likelihoods * (column_rank < top) @ text,
-            "Likelihoods and texts stand in opposite orders.": opposite,
+            "A weight meets another class's text: take both in one order.": tuple(mixed_up),
             "Class numbers became weights. The weight is the likelihood.": by_class,
         }
         rows = np.asarray(call(answer, likelihoods, text, top), dtype=float)

@@ -280,6 +280,11 @@ def gap_with(change):
     return lambda z_img, z_txt: tuple(unit(z) for z in change(z_img, z_txt))
 
 
+def halfway(z_img, z_txt):
+    half = (z_img.mean(axis=0) - z_txt.mean(axis=0)) / 2
+    return unit(z_img - half), unit(z_txt + half)
+
+
 # 1.9
 
 
@@ -429,6 +434,7 @@ WRONG = {
         (lambda x, y, s: Ridge(alpha=s).fit(x, y).coef_, "transpose"),
         (lambda x, y, s: 1 / (centred(x).T @ centred(x) + s * np.eye(x.shape[1])) @ centred(x).T @ y, "cell by cell"),
         (lambda x, y, s: ridge_weights(x / x.std(axis=0), y, s), "scaled too"),
+        (lambda x, y, s: ridge_weights(x / x.std(axis=0), y / y.std(axis=0), s), "scaled too"),
         (lambda x, y, s: centred(x) @ ridge_weights(x, y, s), r"yours is \(30, 3\)"),
         (lambda x, y, s: np.zeros((4, 3)), "Ridge.alpha=strength"),
     ],
@@ -437,6 +443,7 @@ WRONG = {
         (lambda x, y: canonical_correlations(x, y) ** 2, "take the root"),
         (svd_of(lambda x, y: x.T @ y), "Nothing is whitened"),
         (svd_of(lambda x, y: x.T @ y / (len(x) - 1)), "Nothing is whitened"),
+        (lambda x, y: np.linalg.svd(x.T @ y)[1], "Nothing is whitened"),
         (svd_of(lambda x, y: np.linalg.qr(x)[0].T @ y), "Only one side"),
         (svd_of(lambda x, y: x.T @ whiten(y) / np.sqrt(len(x))), "Only one side"),
         (svd_of(lambda x, y: (x / x.std(0)).T @ (y / y.std(0)) / len(x)), "Each column was scaled alone"),
@@ -495,7 +502,9 @@ WRONG = {
         (spread(lambda d, others: (-2 * d[others]).mean()), "first exp, then mean, then log"),
         (spread(lambda d, others: np.log(np.exp(-2 * d[others])).mean()), "first exp, then mean, then log"),
         (spread(lambda d, others: np.log(np.exp(-2 * d[others]).sum())), "sum over pairs"),
-        (spread(lambda d, others: np.log(np.exp(-2 * np.sqrt(d[others])).mean())), "not squared"),
+        (spread(lambda d, others: np.log(np.exp(-2 * np.sqrt(d[others])).mean())), "square the distance, once"),
+        (spread(lambda d, others: np.log(np.exp(-2 * d[others] ** 2).mean())), "square the distance, once"),
+        (spread(lambda d, others: np.log(np.exp(-2 * d[np.triu_indices(len(d))]).mean())), "a row meets itself"),
         (spread(lambda d, others: -np.log(np.exp(-2 * d[others]).mean())), "sign is turned"),
         (lambda a, b: (geometry.alignment(a, b), geometry.uniformity(b)), "z_a alone"),
         (lambda a, b: (geometry.alignment(a, b), geometry.uniformity(np.concatenate([a, b]))), "z_a alone"),
@@ -508,6 +517,8 @@ WRONG = {
         (gap_with(lambda a, b: [z - z.mean(axis=1, keepdims=True) for z in (a, b)]), "axis=0"),
         (gap_with(lambda a, b: (a - (a.mean(axis=0) - b.mean(axis=0)), b)), "Only one side"),
         (gap_with(lambda a, b: (a - a.mean(axis=0), b)), "Only one side"),
+        (gap_with(lambda a, b: [z - z.mean() for z in (a, b)]), "axis=0"),
+        (halfway, "The centres meet, but not at 0"),
         (gap_with(lambda a, b: (a + a.mean(axis=0), b + b.mean(axis=0))), "Take them away"),
         (gap_with(lambda a, b: (a - b.mean(axis=0), b - a.mean(axis=0))), "lost the other's mean"),
         (lambda a, b: [(z - z.mean(axis=0)) / np.linalg.norm(z - z.mean(axis=0)) for z in (a, b)], "whole matrix"),
@@ -523,7 +534,11 @@ WRONG = {
         (lambda p, text, top: text[p.argmax(axis=1)], "Only the likeliest"),
         (lambda p, text, top: conse(p, text, top + 1), "exactly `top`"),
         (lambda p, text, top: (p * (np.argsort(np.argsort(-p, axis=0), axis=0) < top)) @ text, "down the columns"),
-        (conse_with(lambda values, best: np.sort(values, axis=1)), "opposite orders"),
+        (conse_with(lambda values, best: np.sort(values, axis=1)), "another class's text"),
+        (
+            lambda p, text, top: np.einsum("nt,nte->ne", p[:, :top], text[np.argsort(-p)[:, :top]]),
+            "another class's text",
+        ),
         (conse_with(lambda values, best: best), "Class numbers became weights"),
         (lambda p, text, top: p[:, :top] @ text[:top], "which classes, which weights"),
         (lambda p, text, top: np.zeros((len(p), text.shape[1])), "all zeros"),
