@@ -14,8 +14,8 @@ class Report:
     """What a confusion matrix of C classes says.
 
     precision, recall, f1 (C,) fractions; support (C,) cases of each class; accuracy; macro (3,): precision, recall and
-    F1 averaged over classes, each class alike; micro (3,): the same from counts pooled over classes, which is accuracy
-    three times over where each case has one label and one answer.
+    F1 averaged over classes, each class alike. Micro averages, from counts pooled over classes, are all accuracy where
+    each case has one label and one answer.
     """
 
     precision: np.ndarray
@@ -24,7 +24,6 @@ class Report:
     support: np.ndarray
     accuracy: float
     macro: np.ndarray
-    micro: np.ndarray
 
     def table(self, names: Sequence[str]) -> pd.DataFrame:
         """One row a class, named, then a row of macro averages. Raises ValueError where names do not fit."""
@@ -51,25 +50,22 @@ def confusion(truth, predicted, classes: int) -> np.ndarray:
     return np.bincount(truth.astype(int) * classes + predicted.astype(int), minlength=classes**2).reshape(classes, -1)
 
 
-def report(counts, undefined: float = 0.0) -> Report:
+def report(counts) -> Report:
     """Precision, recall and F1 of each class and over all, from a confusion matrix (C,C) with the truth in rows.
 
-    A quotient of nothing by nothing (the precision of a class that nobody was given) becomes `undefined`: 0.0, 1.0, or
-    NaN, which macro averages leave out. The same numbers as scikit-learn's precision_recall_fscore_support with
-    zero_division=undefined. Raises ValueError for a matrix that is not square, negative, or empty.
+    A quotient of nothing by nothing, as the precision of a class that was never answered, is 0.0. The same numbers as
+    scikit-learn's precision_recall_fscore_support with zero_division=0. Raises ValueError for a matrix that is not
+    square, negative, or empty.
     """
     counts = np.asarray(counts)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.sum() == 0 or counts.min() < 0:
         raise ValueError(f"report: counts must be (C,C), at least one case, none negative; got shape {counts.shape}.")
     right, answered, support = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)  # (C,) each
-    precision, recall = _quotient(right, answered, undefined), _quotient(right, support, undefined)
-    f1 = _quotient(2 * right, answered + support, undefined)  # 2PR/(P+R), multiplied out: right only when P, R exist
-    rows = np.stack([precision, recall, f1])  # (3,C)
-    known = ~np.isnan(rows)
-    macro = np.where(known.any(axis=1), np.nansum(rows, axis=1) / np.maximum(known.sum(axis=1), 1), np.nan)
-    accuracy = float(right.sum() / counts.sum())
-    return Report(precision, recall, f1, support, accuracy, macro, np.full(3, accuracy))
+    precision, recall = _quotient(right, answered), _quotient(right, support)
+    f1 = _quotient(2 * right, answered + support)  # 2PR / (P + R), multiplied out
+    macro = np.array([precision.mean(), recall.mean(), f1.mean()])
+    return Report(precision, recall, f1, support, float(right.sum() / counts.sum()), macro)
 
 
-def _quotient(above, below, undefined):
-    return np.divide(above, below, out=np.full(len(above), float(undefined)), where=below > 0)
+def _quotient(above, below):
+    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)

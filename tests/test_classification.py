@@ -1,7 +1,5 @@
 """Counts and the report from them: scikit-learn's numbers, also where a quotient is nothing by nothing."""
 
-import warnings
-
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
@@ -29,16 +27,13 @@ def test_confusion_is_scikit_learns(case):
     assert counts.sum() == len(truth)
 
 
-@pytest.mark.parametrize("undefined", [0.0, 1.0, np.nan])
 @pytest.mark.parametrize("case", CASES)
-def test_report_is_scikit_learns(case, undefined):
+def test_report_is_scikit_learns(case):
     truth, predicted, classes = CASES[case]
-    report = classification.report(classification.confusion(truth, predicted, classes), undefined)
-    settings = {"labels": range(classes), "zero_division": undefined}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        each = precision_recall_fscore_support(truth, predicted, **settings)
-        macro = precision_recall_fscore_support(truth, predicted, average="macro", **settings)
+    report = classification.report(classification.confusion(truth, predicted, classes))
+    settings = {"labels": range(classes), "zero_division": 0}
+    each = precision_recall_fscore_support(truth, predicted, **settings)
+    macro = precision_recall_fscore_support(truth, predicted, average="macro", **settings)
     for mine, theirs in zip((report.precision, report.recall, report.f1, report.support), each):
         np.testing.assert_allclose(mine, theirs)
     np.testing.assert_allclose(report.macro, macro[:3])
@@ -49,8 +44,7 @@ def test_micro_averages_are_accuracy_three_times():
     truth, predicted, classes = CASES["random"]
     report = classification.report(classification.confusion(truth, predicted, classes))
     micro = precision_recall_fscore_support(truth, predicted, average="micro")
-    np.testing.assert_allclose(report.micro, micro[:3])
-    np.testing.assert_allclose(report.micro, report.accuracy)
+    np.testing.assert_allclose(micro[:3], report.accuracy)
 
 
 def test_nobody_is_ill_is_accurate_and_useless():
