@@ -430,7 +430,7 @@ WRONG = {
         (added, "nan_to_num mends it too late"),
         (in_place, "changes its inputs"),
         (unsafe_exp, "It overflows .float32."),
-        (added_lowest, "Yours is NaN .float16.: fill with finfo.dtype..min. -inf, or adding it"),
+        (added_lowest, "Yours is NaN .float16.: fill with finfo.dtype..min, do not add"),
         (lambda s, m: masked_softmax(s, m).numpy(), "not ndarray"),
         (lambda s, m: torch.zeros_like(s), "very low number, then softmax. At"),
         (lambda s, m: torch.zeros(2, 3), r"shape should be \(2, 3, 4, 5\)"),
