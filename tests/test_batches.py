@@ -231,6 +231,19 @@ def test_question_words_alone_tell_little():
     assert 0.47 < np.mean(first) < 0.53  # the larger one is named first in one of two
 
 
+def test_questions_are_drawn_fairly_within_a_kind(asked):
+    """Every object is asked about as often as another, and every direction as often."""
+    relation, larger = (np.flatnonzero(asked.kinds == kind) for kind in ("relation", "larger"))
+    named = np.bincount(asked.owners[relation].max(axis=1), minlength=4)
+    assert named.min() > 0.8 * len(relation) / 4
+    directions = Counter(asked.texts[q].partition(" the ")[0] for q in relation)
+    assert len(directions) == 4
+    assert min(directions.values()) > 0.8 * len(relation) / 4
+    last = asked.masks[:, 3].any(axis=(1, 2))[asked.image_ids[larger]]  # scenes of four
+    shares = [(asked.owners[larger][last] == k).any(axis=1).mean() for k in range(4)]
+    assert min(shares) > 0.4  # two of the four are named in each
+
+
 def test_questions_depend_on_their_scene_alone(asked):
     tokenizer = text.word_tokenizer(vocabulary(MANY, with_questions=True))
     fewer = batches.SceneQuestions(Scenes(0, "train", MANY), 40, tokenizer)
