@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize, softplus
 
 from course_utils import losses
-from course_utils.checks._outcome import WrongAnswer, close, exercise, expect, run
+from course_utils.checks._outcome import WrongAnswer, call, close, exercise, expect, judge, run, shown
 
 
 @exercise("02", "2.1")
@@ -30,7 +30,7 @@ def check_score_matrix(answer: Callable) -> None:
             "Only one side was divided. Both a and b are raw.": (normalize(a) @ b.T, a @ normalize(b).T),
             "These are the B right pairs alone. Every row of a meets every row of b: (B,B).": wanted.diagonal(),
         }
-        _judge(_call(answer, a, b), wanted, mistakes, "A cosine is the product of two rows, divided by both lengths.")
+        judge(call(answer, a, b), wanted, mistakes, "A cosine is the product of two rows, divided by both lengths.")
 
 
 @exercise("02", "2.2")
@@ -57,7 +57,7 @@ def check_hardest_rival(answer: Callable) -> None:
             "The sign is turned: the cost is margin + rival - right.": _worst(*_costs(-scores, margin)),
             "amax runs along the wrong dimension: a row's rivals lie along dim=1.": _worst(columns, rows),
         }
-        _judge(_call(answer, scores, margin), wanted, mistakes, f"For {size} pairs the loop says {float(wanted):.4f}.")
+        judge(call(answer, scores, margin), wanted, mistakes, f"For {size} pairs the loop says {float(wanted):.4f}.")
 
 
 @exercise("02", "2.3")
@@ -82,13 +82,13 @@ def check_clip_loss(answer: Callable) -> None:
             "The logarithm is missing: this is the mean probability.": (bets, -bets),
         }
         try:
-            value = _call(answer, z_img, z_txt, tau)
+            value = call(answer, z_img, z_txt, tau)
         except ValueError as error:
             targets = "F.cross_entropy wants one target a pair: arange over B = len(logits), not over E."
             expect("batch_size" not in str(error), targets)
             raise
         infinite = "At a small tau it overflows: exp(100) is too large. log_softmax subtracts the largest logit first."
-        _judge(value, wanted, mistakes, f"For {size} pairs at tau {tau}: {float(wanted):.4f}.", infinite)
+        judge(value, wanted, mistakes, f"For {size} pairs at tau {tau}: {float(wanted):.4f}.", infinite)
 
 
 @exercise("02", "2.4")
@@ -106,7 +106,7 @@ def check_factor(answer: object) -> None:
         "Upside down. The model is better than guessing, so the factor exceeds 1.": (1 / wanted, p / 1024),
         "This is in powers of 2. The loss is in nats: exp(-2.0).": 1024 / 4,
     }
-    _judge(wanted if rounded else answer, wanted, mistakes, "exp(-2.0) is the right caption's, 1/1024 is guessing.")
+    judge(wanted if rounded else answer, wanted, mistakes, "exp(-2.0) is the right caption's, 1/1024 is guessing.")
 
 
 @exercise("02", "2.5")
@@ -126,7 +126,7 @@ def check_clip_gradient(answer: Callable) -> None:
             "The target is subtracted once. Each half has its own.": (rows + columns - eye) / 2 / size,
             "Divided by B twice. The loss is a mean over B pairs.": wanted / size,
         }
-        _judge(_call(answer, logits), wanted, mistakes, "Compare with autograd: which entries differ, by which factor?")
+        judge(call(answer, logits), wanted, mistakes, "Compare with autograd: which entries differ, by which factor?")
 
 
 @exercise("02", "2.6")
@@ -154,7 +154,7 @@ def check_siglip_loss(answer: Callable) -> None:
         }
         infinite = "At a large scale it overflows: the sigmoid becomes 0 and its log infinite. F.logsigmoid is safe."
         otherwise = f"For {size} pairs, scale {scale}, bias {bias}: {float(wanted):.4f}."
-        _judge(_call(answer, z_img, z_txt, scale, bias), wanted, mistakes, otherwise, infinite)
+        judge(call(answer, z_img, z_txt, scale, bias), wanted, mistakes, otherwise, infinite)
 
 
 @exercise("02", "2.7")
@@ -173,7 +173,7 @@ def check_targets(answer: Callable) -> None:
             "A softmax gives wrong pairs some mass too. Divide the ones by their number.": same.softmax(dim=1),
             "A pair's own caption is a right answer as well.": (others, normalize(others, p=1)),
         }
-        _judge(_call(answer, image_ids), wanted, mistakes, f"Ids {ids}: which pairs share row 0, and how?")
+        judge(call(answer, image_ids), wanted, mistakes, f"Ids {ids}: which pairs share row 0, and how?")
 
 
 @exercise("02", "2.8")
@@ -198,7 +198,7 @@ def check_told_apart(answer: Callable) -> None:
             "You compared captions with each other. Ask the picture: its cosine with each of the two.": captions,
         }
         otherwise = f"With {wins} wins, {ties} ties and {size - wins - ties} losses the share is {wanted:.3f}."
-        _judge(_call(answer, z_img, z_txt, z_foil), wanted, mistakes, otherwise)
+        judge(call(answer, z_img, z_txt, z_foil), wanted, mistakes, otherwise)
 
 
 @exercise("02", "2.9")
@@ -214,7 +214,7 @@ def check_rivals_met(answer: object) -> None:
         "Accumulation computes each chunk's loss alone: only its own captions are met.": ([1023, 1023], [1024, 1024]),
         "Accumulation: a picture stands in one chunk only, and chunks are no rivals.": ([1008, 1023], [15, 1023]),
     }
-    _judge(values, [63, 1023], mistakes, "How many wrong captions are in a chunk, how many in the batch?")
+    judge(values, [63, 1023], mistakes, "How many wrong captions are in a chunk, how many in the batch?")
 
 
 @exercise("02", "2.10")
@@ -280,7 +280,7 @@ def _verdict(answer: Callable, loss: Callable) -> tuple[bool, list]:
             expect(isinstance(error, WrongAnswer), "Your test raised AssertionError: return True or False, no assert.")
             raise
     value = value.item() if getattr(value, "shape", None) == () else value
-    expect(isinstance(value, bool), f"Return True or False, not {_shown(value)}.")
+    expect(isinstance(value, bool), f"Return True or False, not {shown(value)}.")
     return value, lengths
 
 
@@ -309,40 +309,3 @@ def _worst(rows: torch.Tensor, columns: torch.Tensor, least: float = 0.0) -> tor
 
 def _clip(logits: torch.Tensor) -> torch.Tensor:
     return -(logits.log_softmax(dim=0) + logits.log_softmax(dim=1)).diagonal().mean() / 2
-
-
-def _call(answer: Callable, *arguments: object) -> object:
-    """The learner's result on copies, so that nothing done in place reaches the check; that it was done is named."""
-    copies = [value.clone() if torch.is_tensor(value) else value for value in arguments]
-    value = run(answer, *copies)
-    for copy, kept in zip(copies, arguments):
-        same = not torch.is_tensor(kept) or torch.equal(copy, kept)
-        expect(same, "Your function changes its inputs. Work on copies: a = a / n instead of a /= n.")
-    return value
-
-
-def _judge(value: object, wanted: object, mistakes: dict, otherwise: str, infinite: str = "") -> None:
-    """Nothing if `value` is right, else the message of the mistake it equals, of its shape, or `otherwise`."""
-    if _same(value, wanted):
-        return
-    for message, wrongs in mistakes.items():
-        expect(not any(_same(value, wrong) for wrong in (wrongs if isinstance(wrongs, tuple) else (wrongs,))), message)
-    shape, needed = (tuple(getattr(thing, "shape", ())) for thing in (value, wanted))
-    expect(shape == needed or isinstance(value, list), f"The shape should be {needed}, yours is {shape}.")
-    finite = _shown(value).strip("-") not in ("inf", "nan")
-    expect(finite, infinite or "Your result is not finite (inf or nan). Where do you divide, or take a log?")
-    raise WrongAnswer(f"{otherwise} Yours says {_shown(value)}. Does it use its arguments and nothing else?")
-
-
-def _same(got: object, wanted: object) -> bool:
-    """Close; coarser where the answer came in half precision."""
-    coarse = getattr(getattr(got, "dtype", None), "itemsize", 8) == 2
-    return close(got.detach().double() if torch.is_tensor(got) else got, wanted, 2e-2 if coarse else 1e-4)
-
-
-def _shown(value: object) -> str:
-    """A number as it is, anything long by its type."""
-    plain = value.detach().double() if torch.is_tensor(value) else value
-    plain = plain.tolist() if hasattr(plain, "tolist") else plain
-    text = f"{plain:.4g}" if isinstance(plain, float) else repr(plain)
-    return text if len(text) < 60 else f"something long ({type(value).__name__})"
