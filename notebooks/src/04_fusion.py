@@ -170,8 +170,8 @@ fusion_methods.check_best_accuracy(best_accuracy)
 four = ("complementary", "redundant", "noisy", "misleading")
 for name in four:
     task = tasks.TASKS[name]
-    both, first, second = (task.optimum(use) for use in ("both", "first", "second"))
-    print(f"{name:14} both {both:.2f}   first {first:.2f}   second {second:.2f}   chance {task.optimum('none'):.2f}")
+    possible = {use: task.optimum(use) for use in ("both", "first", "second", "none")}
+    print(f"{name:14}", "   ".join(f"{use} {value:.2f}" for use, value in possible.items()))
 assert abs(tasks.TASKS["complementary"].optimum("both") - best) < 1e-12
 
 # %% [markdown]
@@ -340,8 +340,8 @@ widths = (8, 8)
 example = [torch.from_numpy(first), torch.from_numpy(second)]  # (B,D_1), (B,D_2)
 for method in fusion.METHODS:
     model = fusion.build(method, widths, classes=4)
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{method:10} {weights:6,} weights, logits {tuple(model(example).shape)}")
+    size = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{method:10} {size:6,} weights, logits {tuple(model(example).shape)}")
 
 # %% [markdown]
 # Bridges for the two products: their last layers must be what we wrote by hand.
@@ -416,7 +416,7 @@ def accuracy(name, row, seed, examples=sizes.examples, steps=sizes.steps, turned
     inputs, label = draw(name, examples, seed)
     part, method = alone.get(row, slice(0, 2)), "early" if row in alone else row
     model = fitted(method, inputs[part], label, len(tasks.TASKS[name].labels), seed, steps)
-    tests = [draw(world, sizes.test_examples, seed + 50) for world in (name, turned) if world]
+    tests = [draw(where, sizes.test_examples, seed + 50) for where in (name, turned) if where]
     reached = [right(model, unseen[part], truth).mean() for unseen, truth in tests]
     return reached if turned else reached[0]
 
@@ -458,7 +458,7 @@ record("complementary/best_single_minus_chance", above.mean(), interval, exclude
 ratios = reached[[rows.index(row) for row in able]].mean(axis=2) / optima  # (7,4)
 i, j = np.unravel_index(ratios.argmin(), ratios.shape)
 print(f"of all seven in all four worlds, furthest from the optimum: {able[i]} in the {four[j]} world")
-record("tasks/worst_over_optimum", ratios.min(), excludes=(0.5,))
+record("tasks/worst_over_optimum", ratios.min(), excludes=(0.9,))
 fusions, lone = reached[: len(fusion.METHODS), 2].mean(axis=1), reached[rows.index("first alone"), 2].mean()
 print(f"noisy world: first alone {lone:.3f}; the eight fusions {fusions.min():.3f} to {fusions.max():.3f}")
 
@@ -595,7 +595,7 @@ for name, values in single_stamps.items():
 print(f"largest folder {most_frequent:.3f}")
 
 # %% [markdown]
-# Compare speech with chance, the largest folder. So here is a sense with little to say about unseen words. What does it do to a
+# Compare speech with chance, the largest folder. (The test sets of the splits share no stamp, their training sets overlap, so these intervals are a little too narrow.) So here is a sense with little to say about unseen words. What does it do to a
 # fusion of all three? Before you run: will all eight beat the caption alone?
 
 # %%
@@ -788,7 +788,7 @@ for column, (name, names) in enumerate(remaining.items(), 1):
 #
 # ## 9 One sense starves another
 # Two senses that both know the label, one easy to read, one hard. The easy one spells the label (right in about 0.96). The hard one holds both cues of the complementary world side by side: 0.95 is
-# possible, but products must be learned. Trained alone it gets there. What becomes of it when trained *together* with the easy one?
+# possible, but products must be learned. Trained alone it comes near that. What becomes of it when trained *together* with the easy one?
 
 # %%
 HARD = 1  # place of the hard sense
