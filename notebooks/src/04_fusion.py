@@ -19,7 +19,7 @@ SEED = 0
 sizes = session.choose(
     examples=(4_000, 6_000, 20_000),
     test_examples=(2_000, 5_000, 20_000),
-    steps=(200, 400, 800),
+    steps=(250, 400, 800),
     short_steps=(100, 200, 200),
     seeds=(3, 5, 5),
     few=((100, 400, 1_600), (100, 400, 1_600, 6_400), (100, 400, 1_600, 6_400)),
@@ -1003,7 +1003,9 @@ left_panel.set(
     yscale="log", xlabel="step", ylabel="norm, hard over easy", title="Gradient at the hard encoder over the easy one"
 )
 weight_curves = {"easy sense": histories(mended_runs, 2), "hard sense": histories(mended_runs, 3)}
-plotting.lines(looked, weight_curves, ax=right_panel)
+plotting.lines(looked, weight_curves, ax=right_panel).legend(
+    frameon=False, loc="center right", bbox_to_anchor=(1, 0.75)
+)
 right_panel.set(yscale="log", xlabel="step", ylabel="weight of the loss", title="Weights that GradNorm chose")
 plotting.show(
     figure,
