@@ -13,6 +13,7 @@ import numpy as np
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -209,3 +210,30 @@ def arrows(vectors: np.ndarray, names: Sequence[str], ax: Axes | None = None) ->
     )
     _bare(ax)
     return ax
+
+
+def maps(
+    pictures: Sequence[np.ndarray], saliency: np.ndarray, titles: Sequence[str], outlines: np.ndarray, columns: int = 4
+) -> np.ndarray:
+    """Saliency (N,h,w) as coloured cells over grey pictures (H,W,3), one scale and bar; outlines (N,H,W) bool masks.
+
+    The colours follow the square root, so that faint parts are seen too; the smaller a value, the more of the picture
+    shows through. h and w divide H and W. Returns the array of axes. Raises ValueError when there is not one of each.
+    """
+    if not len(pictures) == len(saliency) == len(titles) == len(outlines):
+        lengths = f"{len(pictures)} pictures, {len(saliency)} maps, {len(titles)} titles, {len(outlines)} outlines"
+        raise ValueError(f"maps: {lengths}; one of each is needed.")
+    saliency = np.asarray(saliency, dtype=float)
+    axes = gallery([np.asarray(picture).mean(axis=-1) for picture in pictures], titles, columns)
+    figure, scale = axes[0].get_figure(), PowerNorm(0.5, 0.0, saliency.max() or 1.0)
+    figure.set_size_inches(2.5 * min(columns, len(pictures)) + 0.8, 2.8 * -(-len(pictures) // columns))
+    for ax, picture, one, outline in zip(axes, pictures, saliency, outlines):
+        height, width = np.shape(picture)[:2]
+        place = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "nearest"}
+        ax.imshow(one, cmap=SEQUENTIAL, norm=scale, alpha=0.1 + 0.75 * scale(one).data, **place)
+        ax.contour(outline, levels=[0.5], colors="white", linewidths=2.5)
+        ax.contour(outline, levels=[0.5], colors="black", linewidths=1)
+    figure.colorbar(
+        plt.cm.ScalarMappable(scale, SEQUENTIAL), ax=list(axes), shrink=0.8, label="share of the word's reading"
+    )
+    return axes

@@ -132,3 +132,15 @@ def test_arrows_start_at_the_origin_and_carry_their_names():
     assert ax.get_xlim()[0] < -1 and ax.get_ylim()[1] > 4
     with pytest.raises(ValueError, match="one name each"):
         plotting.arrows([[1.0, 2.0]], ["A", "B"])
+
+
+def test_maps_share_one_scale_and_outline_what_they_are_judged_by():
+    pictures, outlines = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8), bool)
+    outlines[:, 2:5, 2:5] = True
+    axes = plotting.maps(pictures, np.array([np.eye(4), 0.5 * np.eye(4)]), ["one", "two"], outlines)
+    assert len(axes) == 2
+    assert [ax.images[1].get_clim() for ax in axes] == [(0, 1), (0, 1)]
+    assert axes[0].images[1].get_extent() == axes[0].images[0].get_extent()  # a cell lies on its pixels
+    assert len(axes[0].figure.axes) == 3  # the bar
+    with pytest.raises(ValueError, match="one of each"):
+        plotting.maps(pictures, np.zeros((1, 4, 4)), ["one", "two"], outlines)
