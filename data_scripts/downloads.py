@@ -298,7 +298,8 @@ def _attempt(remote: Remote, part: Path, bar: tqdm) -> None:
             raise Transient(f"{_shown(remote.url)} has {total:,} bytes, not {known:,}")
         total = total if total is not None else known
         require_disk(part.parent, (total or 0) - start)
-        _note(part, remote, response, total)
+        known_hashes = state.get("hashes", {}) if response.status == 206 else {}
+        _note(part, remote, response, total, known_hashes)
         bar.total, bar.n = total, start
         bar.refresh()
         with part.open("r+b" if part.exists() else "wb") as stream:
@@ -335,11 +336,11 @@ def _identity(remote: Remote) -> list:
     return [f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}", remote.size, remote.hashes]
 
 
-def _note(part: Path, remote: Remote, response, total: int | None) -> None:
-    """Write beside the part what it belongs to, before its first byte."""
+def _note(part: Path, remote: Remote, response, total: int | None, hashes: dict[str, str]) -> None:
+    """Write beside the part what it belongs to, before its first byte. hashes: what earlier answers promised."""
     tag = response.headers.get("ETag", "")
     validator = tag if tag.startswith('"') else response.headers.get("Last-Modified")
-    state = {"file": _identity(remote), "total": total, "validator": validator, "hashes": _promised(response)}
+    state = {"file": _identity(remote), "total": total, "validator": validator, "hashes": hashes | _promised(response)}
     note = part.with_name(part.name + ".json")
     draft = note.with_name(note.name + ".draft")
     draft.write_text(json.dumps(state), encoding="utf-8")

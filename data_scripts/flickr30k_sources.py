@@ -16,6 +16,7 @@ import archives
 import downloads
 from downloads import Remote, Transient
 from packing import BuildError
+from resizing import write_bytes
 
 from course_utils.caption_files import caption_rank, find_captions
 
@@ -96,11 +97,15 @@ def captions_of(offer: Offer, folder: Path, pictures: list[Path]) -> Path | None
 
 
 def _take_captions(place: Path, folder: Path) -> None:
+    """Put the caption files of an archive into `folder`, once: a compressed tar is read from end to end for it."""
     folder.mkdir(parents=True, exist_ok=True)
+    note, is_now = folder / ".taken", f"{place.resolve()}\t{place.stat().st_size}\t{place.stat().st_mtime_ns}\n"
+    taken = note.read_text(encoding="utf-8") if note.is_file() else ""
+    if is_now in taken:
+        return
     for name, content in archives.members(place, lambda name: caption_rank(name) is not None, archives.TEXT_LIMIT):
-        draft = folder / f"{name}.draft"
-        draft.write_bytes(content)
-        os.replace(draft, folder / name)
+        write_bytes(folder / name, content)
+    write_bytes(note, (taken + is_now).encode())
 
 
 def _offer(name: str, remotes: list[Remote], licence: str | None) -> Offer:

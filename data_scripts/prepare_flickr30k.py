@@ -4,7 +4,7 @@
     python data_scripts/prepare_flickr30k.py --source kaggle:OWNER/NAME --captions dataset_flickr30k.json
     python data_scripts/prepare_flickr30k.py --source https://HOST/flickr30k/     # a mirror
     python data_scripts/prepare_flickr30k.py --source FOLDER_OR_ARCHIVE
-    python data_scripts/prepare_flickr30k.py --source data/scenes --set scenes --side 224
+    python data_scripts/prepare_flickr30k.py --source data/scenes_raw --set scenes --side 224
     python data_scripts/prepare_flickr30k.py --verify
 
 What comes out, and how it is read: `course_utils/flickr30k.py`. Run the same command again after an interruption: what

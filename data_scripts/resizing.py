@@ -253,14 +253,19 @@ def resized(content: bytes, side: int, name: str) -> bytes:
     return stream.getvalue()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """All or nothing."""
     draft = path.with_name(path.name + ".draft")
-    with draft.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
+    with draft.open("wb") as stream:
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(draft, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """All or nothing, UTF-8."""
+    write_bytes(path, text.encode())
 
 
 @contextlib.contextmanager

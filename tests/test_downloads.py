@@ -5,6 +5,7 @@ import email.utils
 import gzip
 import hashlib
 import os
+import threading
 import time
 from types import SimpleNamespace
 
@@ -130,6 +131,15 @@ def test_a_length_that_promises_too_little_is_seen_by_the_content(get, server, w
     assert names(tmp_path) == []
 
 
+def test_a_server_that_falls_silent_is_left(get, server, web, downloads, monkeypatch):
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
+    go_on = threading.Event()
+    server.plans["/big.bin"] = [web.hold(300_000, threading.Event(), go_on)]
+    assert get().read_bytes() == CONTENT
+    go_on.set()
+    assert server.gets("/big.bin")[1]["Range"] == "bytes=262144-"  # whole blocks of 64 KiB
+
+
 def test_no_length_at_all(get, server, web):
     server.plans["/big.bin"] = [web.NAMELESS]
     assert get().read_bytes() == CONTENT
@@ -164,6 +174,7 @@ def test_hashes_in_headers_are_compared(get, downloads, server, web, header):
     server.plans["/big.bin"] = [web.cut(300_000)]
     get().unlink()
     server.files["/big.bin"] = CONTENT[:-1] + b"x"
+    server.plans["/big.bin"] = [web.cut(300_000)]
     with pytest.raises(downloads.BuildError, match="is not the file that the source promises"):
         get()
 
