@@ -8,7 +8,7 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,16 +108,17 @@ def _take_captions(place: Path, folder: Path) -> None:
     write_bytes(note, (taken + is_now).encode())
 
 
-def _offer(name: str, remotes: list[Remote], licence: str | None) -> Offer:
-    """The best caption file among remote files, what belongs beside it, and the archives."""
+def _offer(name: str, remotes: list[Remote], licence: str | None, there: Iterable[str] = ()) -> Offer:
+    """The best caption file among remote files, what belongs beside it, and the archives. there: names of all files."""
     ranked = sorted((caption_rank(one.name), one.name, one) for one in remotes if caption_rank(one.name) is not None)
     lists = [one for _, file, one in ranked if file.endswith(".txt")]
     captions = [one for _, file, one in ranked if not file.endswith(".txt")][:1]
     pictures = [one for one in remotes if archives.is_archive(one.name)]
     if not pictures and not captions:
-        there = ", ".join(sorted(one.name for one in remotes)[:8]) or "nothing"
+        few = ", ".join(sorted(there)[:6]) or "nothing"
         raise BuildError(
-            f"{name} has neither an archive ({', '.join(archives.ENDINGS)}) nor captions. It has: {there}."
+            f"{name} has neither an archive of pictures ({', '.join(archives.ENDINGS)}) nor captions. It has: {few}. "
+            "Copies in other forms, such as parquet, are not read."
         )
     if captions and captions[0].name.endswith(".token"):
         captions += lists
@@ -129,8 +130,13 @@ def _hub(repository: str) -> Offer:
     listing and the user's token; the bytes come through `downloads`, because the library compares lengths only."""
     try:
         from huggingface_hub import HfApi, constants, hf_hub_url
-        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub.utils import (
+            GatedRepoError,
+            HfHubHTTPError,
+            OfflineModeIsEnabled,
+            RepositoryNotFoundError,
+            build_hf_headers,
+        )
     except ImportError as error:
         raise BuildError("A hub needs the package huggingface_hub: pip install huggingface_hub") from error
     name = f"hf:{repository}"
@@ -173,7 +179,7 @@ def _hub(repository: str) -> Offer:
         url = hf_hub_url(repository, one.rfilename, repo_type="dataset", revision=info.sha, endpoint=endpoint)
         remotes.append(Remote(url, short, one.size, hashes, headers))
     licence = (info.card_data or {}).get("license") if info.card_data else None
-    return _offer(name, remotes, str(licence) if licence else None)
+    return _offer(name, remotes, str(licence) if licence else None, [one.rfilename for one in info.siblings or []])
 
 
 def _kaggle(dataset: str) -> Offer:

@@ -240,6 +240,25 @@ def test_a_full_disk_is_noticed_before_the_download(program, mini, server, tmp_p
     assert server.gets("/flickr30k.zip") == []
 
 
+def test_a_disk_that_fills_up_is_said_and_the_run_goes_on_later(program, mini, tmp_path, monkeypatch, capsys, script):
+    mini.folder(tmp_path / "raw", {"dataset_x.json": mini.karpathy("mini")})
+    resizing, calls = script("data_scripts/resizing.py"), []
+    put = resizing.Plan._put
+
+    def full(*arguments):
+        calls.append(1)
+        if len(calls) > 5:
+            raise OSError(28, "No space left on device")
+        put(*arguments)
+
+    command = ["--source", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--set", "mini", "--accept"]
+    monkeypatch.setattr(resizing.Plan, "_put", full)
+    assert program.main(command) == 2
+    assert "No space left on device. Mend this, then run the same command" in capsys.readouterr().err
+    monkeypatch.setattr(resizing.Plan, "_put", put)
+    assert program.main(command) == 0 and verify(tmp_path / "out") == 16
+
+
 def test_sources_that_cannot_be(prepare, program, raw, mini, server, tmp_path, monkeypatch):
     def refused(source, says, **about):
         with pytest.raises(program.BuildError, match=says):
@@ -267,6 +286,10 @@ def test_sources_that_cannot_be(prepare, program, raw, mini, server, tmp_path, m
     refused(raw, "holds pictures already, from elsewhere", out="foreign")
     server.hub("some/parquet", {"data/test.parquet": b"PAR1", "captions.json": mini.karpathy()})
     refused("hf:some/parquet", "has captions but no pictures")
+    server.hub("some/parquet", {"data/test.parquet": b"PAR1", "readme.md": b""})
+    refused(
+        "hf:some/parquet", "nor captions. It has: data/test.parquet, readme.md. Copies in other forms, such as parquet"
+    )
     (raw / "dataset_flickr30k.json").unlink()
     refused(raw, "holds no caption file. .* Or name one with --captions")
     refused(raw, "is not there|There is no folder or file", captions=str(tmp_path / "gone.json"))
@@ -387,6 +410,13 @@ def test_kaggle_sends_its_key_to_kaggle_alone(prepare, mini, server, tmp_path, m
     assert all("Authorization" not in one for one in server.gets(bucket))
 
 
+def test_a_mirror_with_a_password(prepare, mini, server, tmp_path):
+    server.files |= {"/m/flickr30k.zip": mini.zipped(mini.pictures()), "/m/dataset_flickr30k.json": mini.karpathy()}
+    manifest = prepare(server.url.replace("http://", "http://class:p%40ss@") + "/m/")
+    assert {headers.get("Authorization") for _, _, headers in server.log} == {"Basic Y2xhc3M6cEBzcw=="}  # class:p@ss
+    assert manifest["source"] == server.url + "/m/"
+
+
 def test_an_archive_that_a_lying_server_cut_is_fetched_again(prepare, program, mini, web, server, tmp_path):
     server.files |= {"/flickr30k.zip": mini.zipped(mini.pictures()), "/dataset_flickr30k.json": mini.karpathy()}
     whole = server.files["/flickr30k.zip"]
@@ -443,7 +473,8 @@ def test_ended_at_every_step_and_started_again(prepare, program, mini, server, s
     resizing, real, done = script("data_scripts/resizing.py"), os.replace, []
     make = resizing.resized
     monkeypatch.setattr(resizing, "resized", lambda *one: done.append(one[2]) or make(*one))
-    server.files |= {"/flickr30k.zip": mini.zipped(mini.pictures()), "/dataset_flickr30k.json": mini.karpathy()}
+    small = mini.zipped({name: mini.jpeg(k, (60, 45)) for k, name in enumerate(mini.NAMES)})
+    server.files |= {"/flickr30k.zip": small, "/dataset_flickr30k.json": mini.karpathy()}
     prepare(server.url, workers=1, side=48, shard=4)
     wanted = state(tmp_path / "out")
     deaths = 0
