@@ -5,14 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from contract import Contract, by_number
 from torch.nn import functional as F
 
-from course_utils import losses, progress
+from course_utils import losses
 from course_utils.checks import contrastive_loss as checks
 from course_utils.checks._outcome import WrongAnswer
 
-CHECKS = [value for name, value in vars(checks).items() if name.startswith("check_")]
-BY_NUMBER = {check.number: check for check in CHECKS}
+BY_NUMBER = by_number(checks)
+VALUES = ("2.4", "2.9")  # exercises whose answer is a value
 
 
 def eye(scores):
@@ -324,13 +325,6 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize(("number", "answer"), [(number, answer) for number, answers in RIGHT for answer in answers])
-def test_right_answers_in_every_spelling_pass_and_are_noted(number, answer, capsys):
-    assert BY_NUMBER[number](answer) is True
-    assert capsys.readouterr().out == f"Exercise {number}: right.\n"
-    assert progress.table().exercise.tolist() == [number]
-
-
 WRONG = {
     "2.1": [
         (lambda a, b: a @ b.T, "plain product"),
@@ -477,39 +471,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("number", "answer", "message"), [(number, *case) for number, cases in WRONG.items() for case in cases]
-)
-def test_what_people_write_is_named(number, answer, message):
-    with pytest.raises(WrongAnswer, match=f"(?s)^Exercise {number}: .*({message})"):
-        BY_NUMBER[number](answer)
-    assert progress.table().empty
-
-
-def test_every_exercise_has_wrong_and_right_answers():
-    numbers = [f"2.{k}" for k in range(1, 11)]
-    assert sorted(BY_NUMBER) == sorted(numbers) == sorted(WRONG) == sorted({number for number, _ in RIGHT})
-    assert all(len(cases) >= 3 for cases in WRONG.values())
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.number)
-def test_not_attempted_says_so(check, capsys):
-    def stub(*arguments):
-        raise NotImplementedError(f"Exercise {check.number}")
-
-    empty = [None, ...] + [stub] * (check.number not in ("2.4", "2.9"))
-    assert [check(answer) for answer in empty] == [False] * len(empty)
-    assert capsys.readouterr().out == f"Exercise {check.number}: not attempted yet.\n" * len(empty)
-    assert progress.table().empty
-
-
-@pytest.mark.parametrize("number", sorted(set(BY_NUMBER) - {"2.4", "2.9"}))
-def test_an_answer_that_raises_gets_its_line_named(number):
-    def broken(*arguments):
-        return arguments[0] + undefined_name  # noqa: F821
-
-    with pytest.raises(WrongAnswer, match=r"stopped in line \d+ \(`return arguments.*NameError"):
-        BY_NUMBER[number](broken)
+class TestContract(Contract):
+    checks, right, wrong, values = checks, RIGHT, WRONG, VALUES
 
 
 @pytest.mark.parametrize("number", ["2.1", "2.2", "2.3", "2.5", "2.6", "2.7", "2.8"])

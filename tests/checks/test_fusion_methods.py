@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from contract import Contract, by_number
 from sklearn.metrics import precision_recall_fscore_support
 
-from course_utils import balancing, progress
+from course_utils import balancing
 from course_utils.checks import fusion_methods as checks
 from course_utils.checks._outcome import WrongAnswer
 from course_utils.tasks import Task
 
-CHECKS = [value for name, value in vars(checks).items() if name.startswith("check_")]
-BY_NUMBER = {check.number: check for check in CHECKS}
+BY_NUMBER = by_number(checks)
+VALUES = ("4.5",)  # exercises whose answer is a value
 
 
 # 4.1
@@ -407,13 +408,6 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize(("number", "answer"), [(number, answer) for number, answers in RIGHT for answer in answers])
-def test_right_answers_in_every_spelling_pass_and_are_noted(number, answer, capsys):
-    assert BY_NUMBER[number](answer) is True
-    assert capsys.readouterr().out == f"Exercise {number}: right.\n"
-    assert progress.table().exercise.tolist() == [number]
-
-
 WRONG = {
     "4.1": [
         (lambda v, t, a: weighted(t, v, a), "swapped"),
@@ -620,39 +614,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("number", "answer", "message"), [(number, *case) for number, cases in WRONG.items() for case in cases]
-)
-def test_what_people_write_is_named(number, answer, message):
-    with pytest.raises(WrongAnswer, match=f"(?s)^Exercise {number}: .*({message})"):
-        BY_NUMBER[number](answer)
-    assert progress.table().empty
-
-
-def test_every_exercise_has_wrong_and_right_answers():
-    numbers = [f"4.{k}" for k in range(1, 11)]
-    assert sorted(BY_NUMBER) == sorted(numbers) == sorted(WRONG) == sorted({number for number, _ in RIGHT})
-    assert all(len(cases) >= 3 for cases in WRONG.values())
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.number)
-def test_not_attempted_says_so(check, capsys):
-    def stub(*arguments):
-        raise NotImplementedError(f"Exercise {check.number}")
-
-    empty = [None, ...] + [stub] * (check.number != "4.5")
-    assert [check(answer) for answer in empty] == [False] * len(empty)
-    assert capsys.readouterr().out == f"Exercise {check.number}: not attempted yet.\n" * len(empty)
-    assert progress.table().empty
-
-
-@pytest.mark.parametrize("number", sorted(set(BY_NUMBER) - {"4.5"}))
-def test_an_answer_that_raises_gets_its_line_named(number):
-    def broken(*arguments):
-        return arguments[0] + undefined_name  # noqa: F821
-
-    with pytest.raises(WrongAnswer, match=r"stopped in line \d+ \(`return arguments.*NameError"):
-        BY_NUMBER[number](broken)
+class TestContract(Contract):
+    checks, right, wrong, values = checks, RIGHT, WRONG, VALUES
 
 
 def test_checks_leave_the_lessons_random_numbers_alone():

@@ -5,18 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from contract import Contract, by_number
 from sklearn.cross_decomposition import CCA
 from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import GroupShuffleSplit
 from torch.nn import functional as F
 
-from course_utils import geometry, linear, progress
+from course_utils import geometry, linear
 from course_utils.checks import representation_learning as checks
 from course_utils.checks._outcome import WrongAnswer
 
-CHECKS = [value for name, value in vars(checks).items() if name.startswith("check_")]
-BY_NUMBER = {check.number: check for check in CHECKS}
+BY_NUMBER = by_number(checks)
 
 
 def unit(z):
@@ -381,13 +381,6 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize(("number", "answer"), [(number, answer) for number, answers in RIGHT for answer in answers])
-def test_right_answers_in_every_spelling_pass_and_are_noted(number, answer, capsys):
-    assert BY_NUMBER[number](answer) is True
-    assert capsys.readouterr().out == f"Exercise {number}: right.\n"
-    assert progress.table().exercise.tolist() == [number]
-
-
 WRONG = {
     "1.1": [
         (lambda s, n, step: s[: len(s) // n * n].reshape(-1, n), "after `step` samples, not after `length`"),
@@ -566,39 +559,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("number", "answer", "message"), [(number, *case) for number, cases in WRONG.items() for case in cases]
-)
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_what_people_write_is_named(number, answer, message):
-    with pytest.raises(WrongAnswer, match=f"(?s)^Exercise {number}: .*({message})"):
-        BY_NUMBER[number](answer)
-    assert progress.table().empty
-
-
-def test_every_exercise_has_wrong_and_right_answers():
-    numbers = [f"1.{k}" for k in range(1, 11)]
-    assert sorted(BY_NUMBER) == sorted(numbers) == sorted(WRONG) == sorted({number for number, _ in RIGHT})
-    assert all(len(cases) >= 3 for cases in WRONG.values())
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.number)
-def test_not_attempted_says_so(check, capsys):
-    def stub(*arguments):
-        raise NotImplementedError(f"Exercise {check.number}")
-
-    assert [check(answer) for answer in (None, ..., stub)] == [False] * 3
-    assert capsys.readouterr().out == f"Exercise {check.number}: not attempted yet.\n" * 3
-    assert progress.table().empty
-
-
-@pytest.mark.parametrize("number", sorted(BY_NUMBER))
-def test_an_answer_that_raises_gets_its_line_named(number):
-    def broken(*arguments):
-        return arguments[0] + undefined_name  # noqa: F821
-
-    with pytest.raises(WrongAnswer, match=r"stopped in line \d+ \(`return arguments.*NameError"):
-        BY_NUMBER[number](broken)
+class TestContract(Contract):
+    checks, right, wrong = checks, RIGHT, WRONG
 
 
 @pytest.mark.parametrize("number", ["1.1", "1.2", "1.3", "1.4", "1.5", "1.7", "1.8", "1.9"])
