@@ -922,7 +922,7 @@ record("starvation/probe_lost", (fed - starved).mean(), metrics.seed_interval(fe
 # The easy sense answers first, the loss falls, and with the loss goes the gradient (softmax minus target, lesson 02). Little is left to teach the hard sense: compare its probe with the untrained one, and with what it learned alone. You would not see it in the accuracy of the fused model. You see it here, or on the day when the easy sense fails.
 #
 # ### A loss for each sense, and who sets the weights?
-# The obvious cure: a loss for each sense alone, $L = w_1 L_1 + w_2 L_2$, through the same shared head. Now the weights matter. Suppose the easy sense's loss is summed over its 100 frames and not averaged, a common slip. It
+# The obvious cure: a loss for each sense alone, $L = w_1 L_1 + w_2 L_2$, through the same shared head. Now the weights matter. Suppose the easy sense's loss is summed over its 100 frames and not averaged, an easy slip. It
 # shouts 100 times as loudly, and clipping hands out what is left:
 
 
@@ -1042,8 +1042,8 @@ fused_gain = sentiment_by["gated"] - np.maximum(sentiment_by["first alone"], sen
 record("sentiment/gated_minus_best_single", fused_gain.mean(), metrics.seed_interval(fused_gain), excludes=(0,))
 
 # %% [markdown]
-# Words alone are hardly better than the more frequent answer. Late fusion is trained to add log-probabilities, and as sums go, the tone's alone are
-# nearly the best for its loss: compare it with the lines above and below. (For accuracy alone a cleverly chosen sum would do here, as the integer program of section 2 can show you. Cross-entropy does not look for it.)
+# Words alone are hardly better than the more frequent answer. Late fusion adds logits, and the sum that is best for cross-entropy answers
+# as tone alone would (the package's tests compute this from the table): compare its line with those above and below. A sum chosen for accuracy could win every pair of cues here, as the integer program of section 2 can show you; cross-entropy does not look for it.
 #
 # **Triage: scan and record.** Invented numbers, no medicine. A bleed on the scan is urgent, more so with blood thinners in the record; urgent cases are few. Trained for accuracy, what happens to them?
 
@@ -1114,7 +1114,7 @@ record("triage/recall_gained_by_cost", gained.mean(), metrics.bootstrap_interval
 # The same model, the same probabilities, another question: recall is bought with precision, and at these prices the bargain is good. Accuracy would have called the second rule worse. No threshold is right before somebody has said what an error costs.
 #
 # ## 11 Bug hunt: the second modality that says nothing
-# A loader as it stands in many a repository: each modality has a shuffling loader of its own, "so that epochs differ". Two senses of real stamps, picture and caption, go through it:
+# An easy mistake: each modality has a shuffling loader of its own, "so that epochs differ". Two senses of real stamps, picture and caption, go through it:
 
 
 # %%
@@ -1213,7 +1213,7 @@ Markdown(f"""
 # %% [markdown]
 # ## Questions
 # 1. Why did we state the optimum of each world before training anything?
-# 2. Late fusion cannot say *together*. Name a task of your own where that does not matter, and a reason to prefer it there.
+# 2. Late fusion has no word for *together*. Name a task of your own where that does not matter, and a reason to prefer it there.
 # 3. Why does a product of embeddings need the appended 1 when a sense may be missing?
 # 4. Low-rank fusion has fewer weights than tensor fusion. Why did that not save it on the stamps?
 # 5. An absent sense becomes zeros. What must be true of the inputs for zero to be a fair stand-in?
