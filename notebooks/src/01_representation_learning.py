@@ -1411,7 +1411,7 @@ taught_own = {name: asked_in(name, taught=name) for name in tongues}
 rows_of = {"taught English": taught_english, "taught the language asked": taught_own}
 curves = {label: [found.mean() for found in each.values()] for label, each in rows_of.items()}
 axes = plotting.lines(range(len(tongues)), curves, ("neutral", "text"), chance=at_chance[0])
-axes.set(xticks=range(len(tongues)), xticklabels=tongues, ylabel="recall@1", ylim=(0, None))
+axes.set(xticks=range(len(tongues)), xticklabels=tongues, ylabel="recall@1", ylim=(0, 0.3))
 axes.set_title("A pivot through English captions, language by language")
 plotting.show(
     axes, alt="Taught English, recall falls to chance in Russian and Japanese; taught the language, it stays up."
