@@ -40,7 +40,6 @@ from torch.nn import functional as F
 
 from course_utils.checks import fusion_methods
 
-torch.set_num_threads(1)  # models this small train faster on one core than on two
 v = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]])  # (B,H)
 t = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0]])  # (B,H)
 side_by_side = torch.cat([v, t], dim=1)  # (B,H), (B,H) -> (B,2H)
@@ -364,6 +363,9 @@ with torch.no_grad():
 
 
 # %%
+torch.set_num_threads(1)  # models this small train faster on one core than on two
+
+
 def train(model, inputs, label, steps, seed, hide=None):
     """Train in place. inputs: M tensors (N,D_m); hide(rows, generator) -> present (B,M), or None for all."""
     generator = torch.Generator().manual_seed(seed)
@@ -450,6 +452,7 @@ record("complementary/fused_over_optimum", over.mean(), metrics.seed_interval(ov
 late_interval = metrics.seed_interval(late)
 record("complementary/late_over_optimum", late.mean(), late_interval, excludes=(late_ceiling / optima[0],))
 
+# %%
 single = max(alone, key=lambda row: reached[rows.index(row), 0].mean())
 above = reached[rows.index(single), 0] - chance  # (S,)
 interval = metrics.seed_interval(above)
@@ -486,6 +489,8 @@ axes.set_title("Noisy world: what a useless sense costs")
 plotting.show(
     axes, alt="Accuracy against examples: the first sense alone is highest, the fusions start below and rise."
 )
+
+# %%
 loss_few = by_count[1:, :, 1].mean(axis=0) - by_count[0, :, 1]  # (S,) at 400 examples, mean of the three fusions
 record("surprise/fused_minus_first_at_400", loss_few.mean(), metrics.seed_interval(loss_few), excludes=(0,))
 
