@@ -604,7 +604,7 @@ record("coordinated/recall_at_1_over_chance", times, span, 1.0, (1.0, 15.0))
 # ### Which modalities share what?
 # CCA and ridge do not care what the numbers mean. So let speech meet three partners: the *spelling* of the caption
 # (how often each string of one to three letters occurs), its *meaning* (MiniLM, of the English caption), and the
-# *picture*. Beside each stands the control from section 3, the room's noise. Predict the three bars.
+# *picture*. Beside each stands the control from section 3, the room's noise. Predict the three pairs of bars.
 
 # %%
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -658,7 +658,7 @@ record("speech/spelling_recall_at_1", spelled, bounds[0], at_chance[0], (at_chan
 # %% tags=["nbval-check-output"]
 codes = np.array([[[2.0, 0.0], [0.0, 4.0]], [[2.0, 0.0], [np.nan, np.nan]]])  # (N,M,E): the second stamp has no words
 present = np.array([[True, True], [True, False]])  # (N,M)
-[[1.0, 2.0], [2.0, 0.0]]
+[row[there].mean(axis=0).tolist() for row, there in zip(codes, present)]  # N rows of E
 
 # %% [markdown]
 # ### Exercise 1.5: a code from what is there
@@ -685,7 +685,7 @@ representation_learning.check_shared_code(shared_code)
 
 # %% [markdown]
 # The model in PyTorch: two encoders, two decoders, all straight lines. Before the encoders, half of the numbers are
-# dropped at random in training, or 450 stamps would be learned by heart.
+# dropped at random in training, so that a few thousand pairs are not learned by heart.
 
 # %%
 import torch
