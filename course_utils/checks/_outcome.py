@@ -127,6 +127,22 @@ def numbers(value: object, count: int, message: str) -> list:
     return values
 
 
+def verdict(answer: Callable, subject: Callable) -> bool:
+    """What a test that the learner wrote says of `subject`; random draws of the lesson stay as they are."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(16)
+        try:
+            value = run(answer, subject)
+        except AssertionError as error:
+            expect(isinstance(error, WrongAnswer), "Your test raised AssertionError: return True or False, no assert.")
+            raise
+    value = value.item() if getattr(value, "shape", None) == () else value
+    expect(isinstance(value, bool), f"Return True or False, not {shown(value)}.")
+    return value
+
+
 def same(got: object, wanted: object) -> bool:
     """Whether two values are close; coarser where the answer came in half precision."""
     coarse = getattr(getattr(got, "dtype", None), "itemsize", 8) == 2
