@@ -101,8 +101,10 @@ class DualEncoder(nn.Module):
         return Pairs(z_img, z_txt, self.tau)
 
     def forward(self, batch) -> Pairs:
-        """A batch dictionary (see `batches`) -> Pairs."""
+        """A batch dictionary (see `batches`) -> Pairs; with owners (see `feed`), a picture is encoded once."""
         z_img = self.encode_image(batch["images"])
+        if "owners" in batch:
+            z_img = z_img[batch["owners"]]  # (P,E) -> (B,E), a row for each caption
         return self.pairs(z_img, self.encode_text(batch["tokens"], batch["token_mask"]))
 
 
