@@ -130,7 +130,7 @@ def fit(
         bar.close()
         keeper.close()
         _thaw(learns, True)
-        accelerator.unwrap_model(prepared, keep_fp32_wrapper=False).eval()  # takes autocast off `model.forward` again
+        _unwrapped(accelerator, prepared).eval()
     return history
 
 
@@ -214,7 +214,7 @@ def _thaw(learns: dict, yes: bool) -> None:
 def _wrapped(accelerator, prepared, config):
     """The model under mixed precision and, with several processes, in agreement with its copies."""
     if accelerator.num_processes > 1:  # DistributedDataParallel counts the parameters that learn: wrap it anew
-        prepared = accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+        prepared = _unwrapped(accelerator, prepared)
     elif hasattr(prepared, "_original_forward"):
         return prepared
     prepared = accelerator.prepare_model(prepared, evaluation_mode=config.chunk > 0)  # then without that wrapper:
@@ -224,6 +224,13 @@ def _wrapped(accelerator, prepared, config):
             dist.broadcast(own, 0)
             value.detach().copy_(own)
     return prepared
+
+
+def _unwrapped(accelerator, prepared):
+    """The model as it was given: without autocast on its `forward`, and free to be wrapped again."""
+    model = accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    model.__dict__.pop("_is_accelerate_prepared", None)  # or a second training would run in fp32, whatever its config
+    return model
 
 
 def _set_modes(prepared, frozen: list, config) -> None:

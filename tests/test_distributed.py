@@ -4,10 +4,12 @@ Run by pytest, this file starts itself twice as a program: each process gets hal
 losses, gradients and what a short training led to, which the tests compare with the whole batch in one process.
 """
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +22,13 @@ from course_utils import losses, models, training
 pytestmark = pytest.mark.slow
 WORLD, ROWS, STEPS, PATIENCE = 2, 12, 4, 120  # processes, pairs in all, optimiser steps, seconds
 CONFIG = training.TrainConfig(STEPS, learning_rate=2e-3, clip=0.5)
+CONFIGS = {  # every way in which processes share a step
+    "fit": CONFIG,
+    "chunk": replace(CONFIG, chunk=4),
+    "stages": replace(CONFIG, schedule="cosine", warmup=1, frozen=2, tower_rate=1e-3),
+    "both": replace(CONFIG, chunk=4, frozen=2),
+    "shared": replace(CONFIG, chunk=2),
+}
 
 
 def tiny():
@@ -76,11 +85,39 @@ def measure(rank=None):
         value = loss(encode(batch), batch)
         value.backward()
         found[loss.__name__] = {"loss": value.item(), **{name: p.grad for name, p in model.named_parameters()}}
-    model = tiny()
-    history = training.fit(model, (share_of(batch_of(i), rank) for i in range(STEPS)), clip, CONFIG)
-    with torch.no_grad():  # what the model has become; a key's bias says nothing, softmax does not see it
-        found["fit"] = {"history": history, **model(batch_of(99))._asdict()}
+    for kind, config in CONFIGS.items():
+        model, seen = tiny(), []
+        batches = (share_of(batch_of(i), rank) for i in range(STEPS))
+        if kind == "shared":
+            batches = (owned(batch) for batch in batches)
+        with noted(seen):
+            history = training.fit(model, batches, clip, config)
+        with torch.no_grad():  # what the model has become; a key's bias says nothing, softmax does not see it
+            found[kind] = {"history": history, "gradients": seen, **model(batch_of(99))._asdict()}
     return found
+
+
+def owned(batch):
+    """Each second picture away, its caption given to the one before."""
+    owners = torch.arange(len(batch["images"])) // 2
+    return {**batch, "images": batch["images"][::2], "owners": owners, "image_ids": batch["image_ids"][::2][owners]}
+
+
+@contextlib.contextmanager
+def noted(seen):
+    """Gradients as the optimiser meets them at each step."""
+    step = torch.optim.AdamW.step
+
+    def first(self, *arguments, **settings):
+        every = [p for group in self.param_groups for p in group["params"]]
+        seen.append([None if p.grad is None else p.grad.clone() for p in every])
+        return step(self, *arguments, **settings)
+
+    torch.optim.AdamW.step = first
+    try:
+        yield
+    finally:
+        torch.optim.AdamW.step = step
 
 
 def gathered_order(rank):
@@ -150,11 +187,29 @@ def test_without_the_others_image_ids_they_do_not(runs, alone):
     assert furthest(runs[0]["without_ids"], alone["without_ids"]) < 1e-5  # it is the loss that differs
 
 
-def test_fit_on_two_processes_equals_fit_on_one(runs, alone):
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_fit_on_two_processes_equals_fit_on_one(runs, alone, kind):
     for found in runs:
-        assert found["fit"]["history"] == pytest.approx(alone["fit"]["history"], abs=1e-5)
+        assert found[kind]["history"] == pytest.approx(alone[kind]["history"], abs=1e-5)
         for name in ("z_img", "z_txt", "tau"):
-            torch.testing.assert_close(found["fit"][name], alone["fit"][name], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(found[kind][name], alone[kind][name], atol=1e-5, rtol=1e-5)
+        assert len(found[kind]["gradients"]) == STEPS
+        for mine, theirs in zip(found[kind]["gradients"], alone[kind]["gradients"]):
+            assert [one is None for one in mine] == [one is None for one in theirs]
+            for one, other in zip(mine, theirs):
+                if other is not None:
+                    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    frozen = [sum(one is None for one in step) for step in alone[kind]["gradients"]]
+    assert (frozen[0] > 10) == (kind in ("stages", "both")) and frozen[2:] == [0, 0]
+
+
+def test_the_ways_differ_where_they_should(alone):
+    assert alone["chunk"]["history"] == pytest.approx(alone["fit"]["history"], abs=1e-5)
+    assert alone["both"]["history"] != pytest.approx(alone["fit"]["history"], abs=1e-4)
+    assert alone["shared"]["history"] != pytest.approx(alone["fit"]["history"], abs=1e-4)
+
+
+def test_the_models_learnt_something(alone):
     untrained = tiny()(batch_of(99))
     assert (untrained.z_img - alone["fit"]["z_img"]).abs().max() > 0.01
 
@@ -171,6 +226,7 @@ def main(folder):
     rank = int(os.environ["RANK"])
     torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE // 2))
     torch.save({**measure(rank), "order": gathered_order(rank)}, folder / f"{rank}.pt")
+    torch.distributed.barrier()  # one that leaves early takes the other down
     torch.distributed.destroy_process_group()
 
 

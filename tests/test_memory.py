@@ -133,7 +133,7 @@ def test_running_out_is_explained_and_other_errors_pass():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("chunk", "rows"), [(0, 32), (16, 64)])
+@pytest.mark.parametrize(("chunk", "rows"), [(0, 32), (24, 48)])
 def test_the_estimate_is_within_a_fifth_of_resident_memory(chunk, rows):
     """Lite0 and MiniLM, trained for real in a fresh process: predicted on four pictures."""
     quiet = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -142,12 +142,16 @@ def test_the_estimate_is_within_a_fifth_of_resident_memory(chunk, rows):
     assert done.returncode == 0, done.stderr[-2000:]
     predicted, measured = map(float, done.stdout.split())
     print(f"predicted {predicted / 1e6:.0f} MB, measured {measured / 1e6:.0f} MB")
-    assert measured > 3e8
+    assert measured > 4e8
     assert predicted == pytest.approx(measured, rel=0.2)
 
 
 def main(chunk, rows):
     """Prints the bytes that are predicted, and those by which a training makes this process grow."""
+    import timm  # noqa: F401
+    import torchvision.models  # noqa: F401
+    from transformers import BertModel  # noqa: F401
+
     from course_utils import recipes, training
 
     def resident():
@@ -159,17 +163,19 @@ def main(chunk, rows):
 
     def few(count):
         tokens = torch.randint(1000, 20_000, (count, 16))
-        return {"images": torch.rand(count, 3, 160, 160).contiguous(memory_format=torch.channels_last), "tokens": tokens,
-                "token_mask": tokens > 0, "image_ids": torch.arange(count)}  # fmt: skip
+        images = torch.rand(count, 3, 128, 128).contiguous(memory_format=torch.channels_last)
+        return {"images": images, "tokens": tokens, "token_mask": tokens > 0, "image_ids": torch.arange(count)}
 
-    config = training.TrainConfig(3, chunk=chunk, still_norms=True)
-    recipe = recipes.Recipe("probe", "efficientnet_lite0", "minilm", config, 160)
-    warm = recipes.build(recipes.RECIPES["tiny"], ["a b"]).model  # libraries and their pools are not the training's
+    config = training.TrainConfig(2, chunk=chunk, still_norms=True)
+    recipe = recipes.Recipe("probe", "efficientnet_lite0", "minilm", config, 128)
+    warm = recipes.build(
+        recipes.RECIPES["tiny"], [" ".join(map(chr, range(97, 120)))]
+    ).model  # libraries are not the training's
     training.fit(warm, [pairs(4, 64)], clip, training.TrainConfig(1))
     before = resident()
     model = recipes.build(recipe, pretrained=False).model.to(memory_format=torch.channels_last)
     predicted = memory.estimate(model, few(4), clip, chunk=chunk).total(rows)
-    training.fit(model, (few(rows) for _ in range(3)), recipes.contrast, config)
+    training.fit(model, (few(rows) for _ in range(2)), recipes.contrast, config)
     print(predicted, peak() - before)
 
 

@@ -130,6 +130,10 @@ def test_precision_is_the_configs_and_can_change_from_one_call_to_the_next():
         assert probe.seen == [dtype] * 3
         assert probe.layer.weight.dtype == torch.float32
         assert probe(batches[0]).dtype == torch.float32  # autocast ended with the training
+    probe = Probe()
+    for _ in range(2):  # the same model again
+        training.fit(probe, batches, squares, training.TrainConfig(1, dtype=torch.bfloat16))
+    assert probe.seen == [torch.bfloat16] * 2
     assert set(outputs) == {torch.float32}  # scores are fp32 whatever the towers used
 
 
