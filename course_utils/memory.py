@@ -126,7 +126,7 @@ def _kept(model, batch: dict, loss: Callable, dtype: torch.dtype) -> int:
     for module in modes:  # as in training, dropout with its masks; but BatchNorm must not learn from this
         module.training = not isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
     with (
-        torch.random.fork_rng(),
+        torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []),
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         torch.autocast(device, dtype, enabled=dtype != torch.float32),
     ):

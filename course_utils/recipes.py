@@ -109,14 +109,17 @@ def load(folder: Path | str, which: str = "best") -> Retriever:
     except Exception as error:  # tokenizers raises no narrower kind
         raise checkpoints.CheckpointError(f"{folder / _ABOUT} or {_WORDS} beside it is damaged ({error!r}).") from error
     retriever = _assembled(recipe, words, pretrained=False)
+    if recipe.train.channels_last:
+        retriever.model.to(
+            memory_format=torch.channels_last
+        )  # as it was trained: sums in another order round otherwise
     checkpoints.restore(found, retriever.model)
     retriever.model.eval()
     return retriever
 
 
-def contrast(pairs, batch) -> torch.Tensor:
+def contrast(pairs, batch, gather: Callable = losses.gather_rows) -> torch.Tensor:
     """The loss of all recipes: CLIP's, with positives by image id, over the rows of all processes."""
-    gather = losses.gather_rows
     return losses.clip_loss(gather(pairs.z_img), gather(pairs.z_txt), pairs.tau, gather(batch["image_ids"]))
 
 

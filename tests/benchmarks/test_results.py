@@ -33,3 +33,4 @@ def test_the_table_in_the_repository_is_the_one_drawn(results):
     assert (results.FOLDER / "RESULTS.md").read_text(encoding="utf-8") == results.table(entries)
     by_name = {one["name"]: one for one in entries}
     assert by_name["scenes_per_second"]["low"] >= 1_500
+    assert by_name["step_vs_tutorial"]["low"] >= 5

@@ -1,0 +1,139 @@
+"""The training program on exported scenes: alone, stopped and resumed, on two processes; its card; its refusals."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from course_utils import checkpoints, flickr30k, recipes, retrieval
+from course_utils.scenes import SceneConfig
+
+COUNTS = {"train": 40, "val": 12, "test": 4}
+STEPS = ["--steps", "7", "--batch-size", "12", "--every", "3", "--dtype", "fp32", "--no-tensorboard"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Forty scenes of 64 px, exported and prepared by the course's own programs."""
+    folder = tmp_path_factory.mktemp("scenes")
+    places = os.environ.get("PYTHONPATH", "")
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path.insert(0, os.path.join(root, "data_scripts"))
+    import export_scenes
+    import prepare_flickr30k
+
+    export_scenes.export(folder / "raw", COUNTS, SceneConfig(size=64, counts=(1, 2)))
+    job = prepare_flickr30k.Job(str(folder / "raw"), folder / "ready", "scenes", side=64, workers=1, accept=True)
+    prepare_flickr30k.prepare(job)
+    assert os.environ.get("PYTHONPATH", "") == places
+    return folder / "ready"
+
+
+@pytest.fixture()
+def program(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "data"))
+    return script("data_scripts/train_retriever.py")
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """The folder of a training that nobody stopped."""
+    import train_retriever
+
+    out = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_DATA", str(out / "data"))
+        assert train_retriever.main(["--config", "tiny", "--data", str(data), "--out", str(out), *STEPS]) == 0
+    return out
+
+
+def history(folder):
+    return checkpoints.read(folder).about["history"]
+
+
+def test_it_trains_evaluates_and_writes_a_card(program, whole, data):
+    card = json.loads((whole / "card.json").read_text())
+    assert {"config": "tiny", "seed": 0, "steps": 7, "processes": 1, "weights": "from scratch"}.items() <= card.items()
+    assert card["data"]["dataset"] == "scenes" and card["data"]["pictures"] == 56
+    assert card["recipe"]["train"]["steps"] == 7 and card["recipe"]["batch_size"] == 12
+    assert len(card["commit"] or "0" * 40) in (40, 41)
+    names = {one["name"] for one in card["records"]}
+    assert names == {f"{d}/recall_at_{k}" for d in retrieval.DIRECTIONS for k in (1, 5, 10)}
+    measures = checkpoints.read(whole).about["measures"]
+    assert [one["step"] for one in measures] == [3, 6, 7]
+    best = max(measures, key=lambda one: one["mean_recall"])
+    assert card["best_step"] == best["step"]
+    for one in card["records"]:  # measured again from the stored weights
+        assert one["value"] == pytest.approx(best[one["name"]])
+    retriever = recipes.load(whole)
+    tokens, token_mask = retriever.tokenize(["a big pig"])
+    assert retriever.model.encode_text(tokens, token_mask).shape == (1, 128)
+    assert len(flickr30k.Flickr30k(data, "val", "scenes", COUNTS)) == 12
+
+
+def test_stopped_and_resumed_it_ends_where_it_would_have(program, whole, data, tmp_path, monkeypatch, capsys):
+    command = ["--config", "tiny", "--data", str(data), "--out", str(tmp_path / "out"), *STEPS]
+    asked, contrast = [], recipes.contrast
+
+    def stops(pairs, batch, gather=None):
+        asked.append(0)
+        if len(asked) > 6:
+            raise KeyboardInterrupt
+        return contrast(pairs, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes, "contrast", stops)
+        assert program.main(command) == 130
+    assert "--resume goes on" in capsys.readouterr().err
+    assert program.main(command) == 2
+    assert "holds a training already: pass --resume" in capsys.readouterr().err
+    assert program.main([*command, "--resume", "--seed", "1"]) == 2
+    assert "of another training: seed was 0, now it is 1" in capsys.readouterr().err
+    assert program.main([*command, "--resume"]) == 0
+    assert history(tmp_path / "out") == history(whole)
+    for one, other in zip(
+        checkpoints.read(tmp_path / "out").tensors.values(), checkpoints.read(whole).tensors.values()
+    ):
+        assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_what_cannot_be_is_said(program, data, tmp_path, monkeypatch, capsys):
+    command = ["--data", str(data), "--out", str(tmp_path / "out"), *STEPS]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert program.main(["--config", "resnet50+bert", *command]) == 2
+    said = capsys.readouterr().err
+    assert "the weights of tower" in said and "--random-weights" in said
+    assert program.main(["--config", "tiny", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "manifest.json" in capsys.readouterr().err
+    monkeypatch.setattr("course_utils.memory._memory", lambda: 10_000_000)
+    assert program.main(["--config", "tiny", *command]) == 2
+    assert "Not even one fits" in capsys.readouterr().err
+    monkeypatch.setattr("course_utils.memory._memory", lambda: 24_000_000)
+    assert program.main(["--config", "tiny", *command]) == 2
+    said = capsys.readouterr().err
+    assert "a step with 12 pictures would take about 0.0" in said and "--chunk" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--chunk", "4"]], ids=["plain", "chunks"])
+def test_two_processes_train_like_one(whole, data, tmp_path, more):
+    """Half of each batch for either. torchrun, since `accelerate launch` starts several processes on GPUs only."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo",
+             "COURSE_DATA": str(tmp_path / "data"), "COURSE_ARTIFACTS": str(tmp_path)}  # fmt: skip
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
+    program = [os.path.join(root, "data_scripts", "train_retriever.py"), "--config", "tiny", "--data", str(data)]
+    command = [*launch, *program, "--out", str(tmp_path / "out"), *STEPS, *more]
+    done = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("card.json") == 1
+    assert history(tmp_path / "out") == pytest.approx(history(whole), abs=1e-5)
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["processes"] == 2
