@@ -101,7 +101,7 @@ class DualEncoder(nn.Module):
         return Pairs(z_img, z_txt, self.tau)
 
     def forward(self, batch) -> Pairs:
-        """A batch dictionary (see `batches`) -> Pairs; with owners (see `feed`), a picture is encoded once."""
+        """A batch dictionary (see `batches`) -> Pairs; with owners (see `captioned`), a picture is encoded once."""
         z_img = self.encode_image(batch["images"])
         if "owners" in batch:
             z_img = z_img[batch["owners"]]  # (P,E) -> (B,E), a row for each caption

@@ -12,7 +12,7 @@ DIRECTIONS = ("image_to_text", "text_to_image")
 
 @torch.no_grad()
 def encode(model, feed, batch_size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-    """All pictures and captions of a `feed.Feed` -> z_img (N,E), z_txt (M,E), unit rows in fp32 on the CPU.
+    """All pictures and captions of a `captioned.Feed` -> z_img (N,E), z_txt (M,E), unit rows in fp32 on the CPU.
 
     Pictures are cut from the middle, none is mirrored; captions of like length are encoded together. model: has
     encode_image and encode_text, as `models.DualEncoder`; it is called in the mode in which it is.

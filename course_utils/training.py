@@ -140,7 +140,7 @@ def grad_cache(model, batch: dict, loss: Callable, chunk: int, backward: Callabl
     First every chunk is encoded without a graph; then the loss of all B pairs gives the gradient of each embedding;
     then each chunk is encoded again, with the same dropout, and handed its part. Costs one more forward pass.
     model(batch) must return a named tuple with z_img and z_txt (B,E), and model.pairs(z_img, z_txt) such a tuple again,
-    as `models.DualEncoder` does; loss: (model(batch), batch) -> scalar. Where the batch has "owners" (see `feed`), a
+    as `models.DualEncoder` does; loss: (model(batch), batch) -> scalar. With "owners" (see `captioned`), a
     picture keeps its captions. BatchNorm must not compute statistics: ValueError. Adds to gradients that are there, as
     backward() does. backward: how the loss starts it (a scaler's). Returns the loss, detached. Source: Gao et al. 2021.
     """

@@ -30,7 +30,7 @@ import torch
 from accelerate import PartialState
 
 from course_utils import checkpoints, memory, recipes, retrieval, training
-from course_utils.feed import Feed
+from course_utils.captioned import Feed
 from course_utils.flickr30k import Flickr30k, read_manifest
 from course_utils.towers import MissingWeights
 

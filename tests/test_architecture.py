@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "runs": {"checkpoints"},  # what a long training keeps,
     "checkpoints": set(),  # how that is stored and read back,
     "memory": set(),  # and what a step will cost
-    "feed": set(),  # batches of pictures and captions from a uint8 cache; any set with Flickr30k's arrays will do
+    "captioned": set(),  # batches of pictures and captions from a uint8 cache; any set with Flickr30k's arrays will do
     "retrieval": {"metrics"},  # a set encoded once and ranked both ways
     "recipes": {"towers", "models", "training", "text", "checkpoints", "retrieval", "losses"},  # one line a retriever
     "metrics": set(),

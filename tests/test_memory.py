@@ -146,6 +146,25 @@ def test_the_estimate_is_within_a_fifth_of_resident_memory(chunk, rows):
     assert predicted == pytest.approx(measured, rel=0.2)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("chunk", [0, 64])
+def test_the_classic_recipe_at_batch_256_on_a_gpu(chunk):
+    from course_utils import recipes, training
+
+    def few(count):
+        tokens = torch.randint(1000, 20_000, (count, 24), device="cuda")
+        images = torch.rand(count, 3, 224, 224, device="cuda")
+        return {"images": images, "tokens": tokens, "token_mask": tokens > 0,
+                "image_ids": torch.arange(count, device="cuda")}  # fmt: skip
+
+    model = recipes.build(recipes.RECIPES["resnet50+bert"], pretrained=False).model.cuda()
+    predicted = memory.estimate(model, few(8), clip, torch.float16, chunk).total(256)
+    torch.cuda.reset_peak_memory_stats()
+    config = training.TrainConfig(3, 1e-5, dtype=torch.float16, chunk=chunk, still_norms=True)
+    training.fit(model, (few(256) for _ in range(3)), recipes.contrast, config)
+    assert predicted == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.2)
+
+
 def main(chunk, rows):
     """Prints the bytes that are predicted, and those by which a training makes this process grow."""
     import timm  # noqa: F401

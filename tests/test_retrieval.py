@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_utils import feed, models, retrieval, text
+from course_utils import captioned, models, retrieval, text
 
 N, K = 9, 5
 
@@ -22,7 +22,7 @@ def made():
     torch.manual_seed(0)
     sentences = models.TransformerWords(tokenizer.get_vocab_size(), 8, width=12, layers=1, heads=2)
     model = models.DualEncoder(models.ConvTower(16, 12, (16, 16)), sentences, shared=8).eval()
-    return model, feed.Feed(one, lambda sentences: text.encode(tokenizer, sentences), 16), texts, tokenizer
+    return model, captioned.Feed(one, lambda sentences: text.encode(tokenizer, sentences), 16), texts, tokenizer
 
 
 def test_in_pieces_or_whole(made):

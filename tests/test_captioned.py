@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_utils import feed, text
+from course_utils import captioned, text
 
 N, SIDE, K = 10, 12, 3
 WORDS = "a dog runs over the green grass on its left right upright leftover leftmost".split()
@@ -35,7 +35,7 @@ def tokenizer():
 @pytest.fixture()
 def make(tokenizer):
     def made(size=8, texts=None, **settings):
-        return feed.Feed(pictures(texts), lambda sentences: text.encode(tokenizer, sentences), size, **settings)
+        return captioned.Feed(pictures(texts), lambda sentences: text.encode(tokenizer, sentences), size, **settings)
 
     return made
 
