@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ import torch
 from course_utils import checkpoints, flickr30k, recipes, retrieval
 from course_utils.scenes import SceneConfig
 
+ROOT = Path(__file__).resolve().parent.parent
 COUNTS = {"train": 40, "val": 12, "test": 4}
 STEPS = ["--steps", "7", "--batch-size", "12", "--every", "3", "--dtype", "fp32", "--no-tensorboard"]
 
@@ -20,16 +24,13 @@ STEPS = ["--steps", "7", "--batch-size", "12", "--every", "3", "--dtype", "fp32"
 def data(tmp_path_factory):
     """Forty scenes of 64 px, exported and prepared by the course's own programs."""
     folder = tmp_path_factory.mktemp("scenes")
-    places = os.environ.get("PYTHONPATH", "")
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    sys.path.insert(0, os.path.join(root, "data_scripts"))
+    sys.path.insert(0, str(ROOT / "data_scripts"))
     import export_scenes
     import prepare_flickr30k
 
     export_scenes.export(folder / "raw", COUNTS, SceneConfig(size=64, counts=(1, 2)))
     job = prepare_flickr30k.Job(str(folder / "raw"), folder / "ready", "scenes", side=64, workers=1, accept=True)
     prepare_flickr30k.prepare(job)
-    assert os.environ.get("PYTHONPATH", "") == places
     return folder / "ready"
 
 
@@ -119,21 +120,37 @@ def test_what_cannot_be_is_said(program, data, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("more", [[], ["--chunk", "4"]], ids=["plain", "chunks"])
-def test_two_processes_train_like_one(whole, data, tmp_path, more):
-    """Half of each batch for either. torchrun, since `accelerate launch` starts several processes on GPUs only."""
+def launched(data, out, more):
+    """The command and environment of two processes: torchrun, since `accelerate launch` starts several on GPUs only."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     quiet = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo",
-             "COURSE_DATA": str(tmp_path / "data"), "COURSE_ARTIFACTS": str(tmp_path)}  # fmt: skip
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+             "COURSE_DATA": str(out / "data"), "COURSE_ARTIFACTS": str(out / "artifacts")}  # fmt: skip
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
-    program = [os.path.join(root, "data_scripts", "train_retriever.py"), "--config", "tiny", "--data", str(data)]
-    command = [*launch, *program, "--out", str(tmp_path / "out"), *STEPS, *more]
+    program = [str(ROOT / "data_scripts" / "train_retriever.py"), "--config", "tiny", "--data", str(data)]
+    return [*launch, *program, "--out", str(out), *STEPS, *more], quiet
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--chunk", "4"]], ids=["plain", "chunks"])
+def test_two_processes_train_like_one(program, whole, data, tmp_path, more, capsys):
+    """Half of each batch for either; the plain ones are killed after their first checkpoint and go on from there."""
+    command, quiet = launched(data, tmp_path, more)
+    if not more:
+        process = subprocess.Popen(command, env=quiet, start_new_session=True, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 100
+        while not checkpoints.exists(tmp_path) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert checkpoints.read(tmp_path).about["step"] in (3, 6)
+        command, quiet = launched(data, tmp_path, ["--resume"])
     done = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("card.json") == 1
-    assert history(tmp_path / "out") == pytest.approx(history(whole), abs=1e-5)
-    assert json.loads((tmp_path / "out" / "card.json").read_text())["processes"] == 2
+    assert history(tmp_path) == pytest.approx(history(whole), abs=1e-5)
+    assert json.loads((tmp_path / "card.json").read_text())["processes"] == 2
+    alone = ["--config", "tiny", "--data", str(data), "--out", str(tmp_path), *STEPS, *more, "--resume"]
+    assert program.main(alone) == 2  # another number of processes rounds otherwise
+    assert "processes was 2, now it is 1" in capsys.readouterr().err
