@@ -5,12 +5,14 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV ?= .venv
 BIN := $(VENV)/bin
 LAB_OPTIONS ?=
+SEARCH_OPTIONS ?=
 WORKERS ?= 2
 
-.PHONY: help lab test check notebooks course bench clean
+.PHONY: help lab search test check notebooks course bench clean
 
 help:
 	@echo 'make lab        install if needed, open JupyterLab on lesson 00'
+	@echo 'make search     install if needed, start the search page on this machine; Ctrl-C ends it'
 	@echo 'make test       install if needed, run the whole test suite'
 	@echo 'make check      the quick part of it: lint, notebooks up to date, fast tests'
 	@echo 'make notebooks  rebuild every notebook from its master and run the solved ones'
@@ -20,6 +22,9 @@ help:
 
 lab: $(VENV)/.has-lab
 	$(BIN)/jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
+
+search: $(VENV)/.has-search
+	$(BIN)/python data_scripts/search_page.py $(SEARCH_OPTIONS)
 
 test: $(VENV)/.has-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
@@ -42,16 +47,21 @@ bench: $(VENV)/.has-test
 clean:
 	rm -rf $(VENV)
 
-# The stamps are newer than pyproject.toml as long as nothing has to be installed; `test` includes `lab`.
+# The stamps are newer than pyproject.toml as long as nothing has to be installed; `test` includes `lab` and `search`.
 $(VENV)/.has-lab: pyproject.toml | $(BIN)/pip
 	@echo 'Installing the course into $(VENV) (some minutes the first time) ...'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lab]'
 	@touch $@
 
+$(VENV)/.has-search: pyproject.toml | $(BIN)/pip
+	@echo 'Installing the course and its search page into $(VENV) (some minutes the first time) ...'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[search]'
+	@touch $@
+
 $(VENV)/.has-test: pyproject.toml | $(BIN)/pip
 	@echo 'Installing the course and its tests into $(VENV) (some minutes the first time) ...'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
-	@touch $(VENV)/.has-lab $@
+	@touch $(VENV)/.has-lab $(VENV)/.has-search $@
 
 # Debian's python3 has no pip for new environments until python3-venv is installed: then an own pip is brought in.
 $(BIN)/pip:
