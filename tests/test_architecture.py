@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "combinations": {"grammar"},  # which scene belongs to which part,
     "grammar": set(),  # and words
     "flickr30k": {"caption_files"},  # folders and arrays,
+    "feed": set(),  # training views of those arrays, or of any
     "caption_files": set(),  # and the three kinds of caption file: one module was too long
     "text": set(),
     "batches": {"stamps", "scenes", "flickr30k", "text"},
