@@ -5,6 +5,7 @@ Needs Chromium (skipped without); it is driven over its own debugging protocol, 
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -104,3 +105,26 @@ def test_lesson_00_opens_runs_and_searches_in_time(started, page, root, tmp_path
     wait(lambda: page(f"{cells}.every(c => c.execution_count || !c.source.length)"), 120)
     assert page(f"JSON.stringify({cells}.flatMap(c => c.outputs.filter(o => o.output_type === 'error')))") == "[]"
     assert page("document.querySelectorAll('.jp-RenderedImage img').length") > 0
+
+
+def test_the_search_page_asks_nobody_else_and_runs_no_script_that_is_typed(started, page, root, tmp_path):
+    pytest.importorskip("gradio")
+    pytest.importorskip("faiss")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    started([sys.executable, str(root / "data_scripts" / "search_page.py")], env=environment)
+    said = lambda: re.search(r"http://127\.0\.0\.1:\d+/", (tmp_path / "1.log").read_text())  # 0.log is the browser's
+    address = wait(said, 90)[0]
+    page(None, address)
+    wait(lambda: page("document.querySelectorAll('.found figure img').length === 10"), 60)
+    typed = '<script>window.bad = 1</script> <img src=x onerror="window.bad = 2"> ${window.bad = 3} {{value}} bird'
+    page(
+        f"(() => {{ const box = document.querySelector('textarea'); box.value = {json.dumps(typed)};"
+        "box.dispatchEvent(new Event('input', {bubbles: true}));"
+        "[...document.querySelectorAll('button')].find(b => b.textContent.trim() === 'Search').click() })()"
+    )
+    wait(lambda: page("document.querySelector('.words').innerText.includes('<script>window.bad')"), 30)
+    assert page("window.bad === undefined && !document.querySelector('.found script, .found img[onerror]')")
+    asked = json.loads(page("JSON.stringify(performance.getEntriesByType('resource').map(one => one.name))"))
+    assert asked and [one[:100] for one in asked if not one.startswith((address, "data:"))] == []
+    fonts = page("[...document.fonts].filter(font => font.status === 'loaded').length")
+    assert fonts == 0  # the system's own

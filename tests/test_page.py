@@ -314,3 +314,22 @@ def test_it_can_be_ended_and_started_again_in_a_notebook():
             socket.create_connection(("127.0.0.1", urlsplit(address).port), timeout=2),
         ):
             pass
+
+
+@pytest.mark.slow
+def test_in_a_notebook_it_shows_itself_below_the_cell(root, tmp_path):
+    pytest.importorskip("gradio")
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    cells = [
+        f"import sys; sys.path[:0] = {[str(root), str(root / 'tests')]!r}",
+        "from test_page import page, tiny\nblocks = page.build(tiny(), 'A title', examples=['dark'])",
+        "address = page.serve(blocks, height=700)",
+        "from gradio_client import Client\nclient = Client(address, verbose=False, analytics_enabled=False)\n"
+        "print(client.predict('dark', api_name='/words').count('<fig'))",
+        "page.close(blocks)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = "".join(str(output.get("data", {}).get("text/html", "")) for output in notebook.cells[2].outputs)
+    assert re.search(r'<iframe src="http://127\.0\.0\.1:\d+/" width="100%" height="700"', shown)
+    assert notebook.cells[3].outputs[0]["text"].strip() == "4"  # two figures, two captions of them
