@@ -61,6 +61,12 @@ def test_set_up_and_badge_come_from_the_one_address(mini, lesson):
     assert "github/my-fork/multimodal-course/blob/main/notebooks/98_mini.ipynb" in notebook.cells[0].source
     assert "git+https://github.com/my-fork/multimodal-course@main" in notebook.cells[2].source
     assert 'lesson="98"' in notebook.cells[2].source
+    assert '"course_utils @ git+' in notebook.cells[2].source
+
+
+def test_a_lesson_installs_the_extras_that_it_needs(mini, lesson):
+    change(mini.HERE.parent / "pyproject.toml", 'extras = { "06"', 'extras = { "98"')
+    assert '"course_utils[search,tensorboard] @ git+' in mini.build(lesson, "learner").cells[2].source
 
 
 @pytest.mark.parametrize(
