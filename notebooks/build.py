@@ -229,6 +229,7 @@ def main(arguments=None):
         try:
             if options.check:
                 problems += stale(master)
+                build(master, "nbgrader")  # is written on demand alone; its limits hold all the same
             elif options.nbgrader:
                 export(options.nbgrader, [master.stem])
             else:

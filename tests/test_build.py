@@ -153,6 +153,16 @@ def test_a_changed_master_fails_the_check(mini, lesson, capsys):
     assert capsys.readouterr().err.count("differs") == 2
 
 
+def test_the_check_also_looks_at_the_classroom_export(mini, capsys, monkeypatch):
+    mini.main([])
+    sound = mini.notebook_problems
+    monkeypatch.setattr(
+        mini, "notebook_problems", lambda notebook, kind: sound(notebook, kind) or ["long"] * (kind == "nbgrader")
+    )
+    assert mini.main(["--check"]) == 1
+    assert "98_mini (nbgrader), long" in capsys.readouterr().err
+
+
 def test_broken_and_stray_notebooks_fail_the_check(mini, capsys):
     mini.main([])
     (mini.HERE / "97_copy.ipynb").write_text("{}")
