@@ -18,7 +18,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -117,6 +116,7 @@ def card(options, recipe: recipes.Recipe, state: PartialState, val: Feed) -> dic
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "accelerate", "course_utils")},
         "steps": len(about["history"]),
+        "seconds": about.get("seconds"),  # all starts of a resumed training together
         "best_step": about["best"]["step"],
         "split": "val",
         "records": retrieval.facts(z_img, z_txt, val.owners),
@@ -148,11 +148,10 @@ def train(options, state: PartialState) -> dict | None:
     batches = feeds["train"].batches(recipe.batch_size, recipe.train.steps, options.seed, share)
     run = training.Run(options.out, options.every, evaluator(feeds["val"], recipe.train.dtype), JUDGE,
                        options.tensorboard, options.resume)  # fmt: skip
-    started = time.perf_counter()
     training.fit(retriever.model, batches, recipes.contrast, recipe.train, recipe.name, run)
     if not state.is_main_process:
         return None
-    found = card(options, recipe, state, feeds["val"]) | {"seconds": round(time.perf_counter() - started, 1)}
+    found = card(options, recipe, state, feeds["val"])
     draft = options.out / "card.json.part"
     draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     os.replace(draft, options.out / "card.json")
@@ -186,14 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         state = PartialState(cpu=not torch.cuda.is_available())
         found = train(options, state)
-    except (
-        FileNotFoundError,
-        ModuleNotFoundError,
-        ValueError,
-        MissingWeights,
-        MemoryError,
-        FloatingPointError,
-    ) as error:
+    except (ModuleNotFoundError, OSError, ValueError, MissingWeights, MemoryError, FloatingPointError) as error:
         print(f"train_retriever: {error}", file=sys.stderr)
         if isinstance(error, MissingWeights):
             print("Here: --random-weights builds the same shapes without them.", file=sys.stderr)
