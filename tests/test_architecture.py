@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "text": set(),
     "batches": {"stamps", "scenes", "flickr30k", "text"},
     "towers": {"stamps"},  # the shipped features are features of the stamps
-    "models": set(),
+    "models": {"attention"},  # a tower over patches that returns its weights
     "losses": set(),
     "training": {"memory", "runs"},  # the loop; it was too long for one module:
     "runs": {"checkpoints"},  # what a long training keeps,
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "captioned": set(),  # batches of pictures and captions from a uint8 cache; any set with Flickr30k's arrays will do
     "retrieval": {"metrics"},  # a set encoded once and ranked both ways
     "recipes": {"towers", "models", "training", "text", "checkpoints", "retrieval", "losses"},  # one line a retriever
+    "shipped": {"models", "recipes", "text", "checkpoints"},  # small trained retrievers that lessons begin with
     "metrics": set(),
     "search": {"uploads"},  # index and questions; it would be too long with
     "uploads": set(),  # pictures from strangers
