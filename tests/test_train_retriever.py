@@ -77,6 +77,23 @@ def test_it_trains_evaluates_and_writes_a_card(program, whole, data):
     assert len(flickr30k.Flickr30k(data, "val", "scenes", COUNTS)) == 12
 
 
+def test_the_test_split_is_measured_where_it_is_asked_for(program, whole, data, capsys):
+    """Also afterwards: a training that has ended is not run again."""
+    assert json.loads((whole / "card.json").read_text())["test"] is None
+    before = checkpoints.read(whole).about["history"]
+    options = ["--config", "tiny", "--data", str(data), "--out", str(whole), *STEPS, "--resume", "--test"]
+    assert program.main(options) == 0
+    assert "test text_to_image/recall_at_1" in capsys.readouterr().out
+    assert history(whole) == before
+    card, retriever = json.loads((whole / "card.json").read_text()), recipes.load(whole)
+    test = flickr30k.Flickr30k(data, "test", "scenes", COUNTS)
+    feed = program.Feed(test, retriever.tokenize, 64)
+    wanted = retrieval.recalls(*retrieval.encode(retriever.model, feed), feed.owners)
+    assert len(card["test"]) == 6
+    for one in card["test"]:
+        assert one["value"] == pytest.approx(wanted[one["name"]])
+
+
 def test_stopped_and_resumed_it_ends_where_it_would_have(program, whole, data, tmp_path, monkeypatch, capsys):
     command = ["--config", "tiny", "--data", str(data), "--out", str(tmp_path / "out"), *STEPS]
     asked, contrast = [], recipes.contrast
