@@ -52,6 +52,40 @@ def test_frechet_is_torchmetrics(n, width):
     assert distances.frechet(x, y) == pytest.approx(theirs.compute().item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("decay", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("shift", [0.0, 0.5, 10.0])
+def test_the_fast_ways_agree_with_singular_values_or_are_not_taken(monkeypatch, decay, shift):
+    """Strongly decaying features hide their small singular values when squared; float32 hides still more."""
+    for n, m, width in ((80, 70, 120), (300, 200, 20)):
+        x, y = features(n, width, decay=decay), 1.1 * features(m, width, shift, decay)
+        x, y = x.astype(np.float32), y.astype(np.float32)
+        with monkeypatch.context() as patch:
+            patch.setattr(distances, "_singular_sum", lambda matrix, noise: (0.0, np.inf))
+            exact = distances.frechet(x.astype(float), y.astype(float))
+        assert distances.frechet(x.astype(float), y.astype(float)) == pytest.approx(exact, rel=1e-7)
+        assert distances.frechet(x, y) == pytest.approx(exact, rel=2e-7)
+
+
+def test_float32_is_taken_where_it_is_enough_and_only_there(monkeypatch):
+    kinds, real = [], distances._singular_sum
+    monkeypatch.setattr(distances, "_singular_sum", lambda matrix, noise: kinds.append(noise) or real(matrix, noise))
+    x, y = (features(60, 90, shift).astype(np.float32) for shift in (0, 1))
+    distances.frechet(x, y)
+    assert len(kinds) == 1
+    assert distances.frechet(x, x) == pytest.approx(0, abs=1e-9)
+    assert len(kinds) == 3  # float32, then float64, then singular values
+    assert kinds[1] > 1e8 * kinds[2]
+    distances.frechet(*(features(60, 20, shift).astype(np.float32) for shift in (0, 1)))
+    assert len(kinds) == 4  # more rows than columns: float64 at once
+
+
+def test_the_doubt_covers_what_squaring_hides():
+    some = RNG.normal(size=(60, 5))
+    shared = some @ some.T  # 55 singular values of 0
+    total, doubt = distances._singular_sum(shared, 0.0)
+    assert 0 < abs(total - np.linalg.svd(shared, compute_uv=False).sum()) <= doubt
+
+
 def test_frechet_of_gaussians_whose_distance_is_known():
     """Covariances s^2 I and t^2 I, means 1 apart: |difference|^2 + D (s - t)^2."""
     x, y = 2 * RNG.normal(size=(100_000, 4)), RNG.normal(size=(100_000, 4))
