@@ -41,6 +41,7 @@ def bootstrap(values, groups=None, draws: int = 1000, level: float = 0.95, metho
     values: (Q,) or (Q,T), one row a query. groups: (Q,) image of each query; None: each query by itself. "percentile"
     takes the quantiles of the drawn means; "bca" corrects them for bias and skew (Efron 1987) and costs hardly more,
     since the jackknife of a mean has a closed form. The same draws serve all measures, so that they can be compared.
+    No method makes up for what was hardly seen: with two misses in 200 queries, a 95 % interval holds in 86 of 100.
     Raises ValueError for empty or not finite values, ids that do not match, fewer than two groups, unknown methods.
     """
     values, index, counts = _grouped(values, groups)
@@ -62,14 +63,15 @@ def bootstrap(values, groups=None, draws: int = 1000, level: float = 0.95, metho
 def paired(a, b, groups=None, draws: int = 1000, level: float = 0.95, seed: int = 0) -> Difference:
     """Is model A better than B on the same queries? a, b: (Q,) one measure of each; groups as in `bootstrap`.
 
-    The interval is BCa over the differences. p is that of a permutation test: if the models were alike, each image's
-    difference could as well have the other sign; p = (1 + as large or larger) / (1 + draws), both sides, so it is never
-    below 1 / (1 + draws). Raises ValueError as `bootstrap`, and for a and b of different lengths.
+    The interval is the percentile one: where few queries differ, each a win or a loss, BCa corrects a skew that is mere
+    chance and holds too seldom. p is that of a permutation test: if the models were alike, each image's difference
+    could as well have the other sign; p = (1 + as large or larger) / (1 + draws), both sides, so it is never below
+    1 / (1 + draws). Raises ValueError as `bootstrap`, and for a and b of different lengths.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"a {a.shape} and b {b.shape} must be (Q,), the same queries in the same order.")
-    found = bootstrap(a - b, groups, draws, level, "bca", seed)
+    found = bootstrap(a - b, groups, draws, level, "percentile", seed)
     values, index, counts = _grouped(a - b, groups)
     sums = _sums(values, index, len(counts))[:, 0]  # (G,)
     rng, as_large, observed = np.random.default_rng([seed, 1]), 0, abs(sums.sum())
