@@ -125,7 +125,7 @@ class _Counts:
         self.index, self.pool, self.right = index, pool, index >= 0
         self.thresholds = np.empty(index.shape, dtype=np.float64)  # (Q,P) scores of the right answers
         self.above, self.not_below = np.zeros(index.shape, dtype=np.int64), np.zeros(index.shape, dtype=np.int64)
-        self._flags = np.zeros(0, dtype=bool)
+        self._flags = {}
 
     def dots(self, queries, items):
         """Fills `thresholds` with products of unit rows, a few queries at a time."""
@@ -147,20 +147,35 @@ class _Counts:
                 self.above[rows][query] = len(line) - np.searchsorted(line, above[query], "right")
                 self.not_below[rows][query] = len(line) - np.searchsorted(line, not_below[query], "left")
             return
-        words = -(-block.shape[1] // 8)
-        if self._flags.size < len(block) * words * 8:
-            self._flags = np.zeros(len(block) * words * 8, dtype=bool)  # the last word's spare bytes stay False
-        flags = self._flags[: len(block) * words * 8].reshape(len(block), -1)
+        flags, ties = (self._space(k, block.shape) for k in (0, 1))
+        here, tied = (one[:, : block.shape[1]] for one in (flags, ties))
+        tied[...] = False
         for p in range(above.shape[1]):
-            np.greater(block, above[:, p : p + 1], out=flags[:, : block.shape[1]])
+            np.greater(block, above[:, p : p + 1], out=here)
             self.above[rows, p] = _count(flags)
-            np.greater_equal(block, not_below[:, p : p + 1], out=flags[:, : block.shape[1]])
-            self.not_below[rows, p] = _count(flags)
+            if tolerance:
+                np.logical_or(tied, (block >= not_below[:, p : p + 1]) ^ here, out=tied)
+            else:
+                np.logical_or(tied, np.equal(block, above[:, p : p + 1], out=here), out=tied)
+        self.not_below[rows] = self.above[rows] + 1  # the right item itself, and most often nothing else
+        more = np.flatnonzero(_count(ties) != self.right[rows].sum(axis=1))  # rows in which something else ties
+        for p in range(above.shape[1] if len(more) else 0):
+            ties[: len(more), : block.shape[1]] = block[more] >= not_below[more, p : p + 1]
+            self.not_below[np.arange(len(self.index))[rows][more], p] = _count(ties[: len(more)])
+
+    def _space(self, which, shape):
+        """Flags for a block (b,N), in rows that `_count` can read; what lies beyond N stays False."""
+        width = 8 * -(-shape[1] // 8)
+        parts = -(-width // (8 * 255))
+        width = 8 * parts * -(-width // (8 * parts))
+        if which not in self._flags or self._flags[which].shape[1] != width or len(self._flags[which]) < shape[0]:
+            self._flags[which] = np.zeros((shape[0], width), dtype=bool)
+        return self._flags[which][: shape[0]]
 
     def add_columns(self, block, tolerance):
         """block (b,Q): some items against all queries, which are its columns."""
         above, not_below = self.limits(slice(None), tolerance, block.dtype)
-        flags = np.empty((min(len(block), 255), block.shape[1]), dtype=bool)
+        flags = self._space(0, (min(len(block), 255), block.shape[1]))[:, : block.shape[1]]
         for begin in range(0, len(block), 255):  # 255 of them still fit a byte
             some = block[begin : begin + 255]
             for p in range(above.shape[1]):
@@ -189,11 +204,9 @@ class _Counts:
 def _count(flags):
     """How many of each row are True, (b, 8 w) -> (b,): eight flags are added at once, at most 255 times a byte."""
     words = flags.view(np.uint64)  # (b,w)
-    total = np.zeros(len(flags), dtype=np.int64)
-    for begin in range(0, words.shape[1], 255):
-        bytes_ = np.add.reduce(words[:, begin : begin + 255], axis=1).view(np.uint8)  # (8 b,)
-        total += np.add.reduce(bytes_.reshape(len(flags), 8), axis=1, dtype=np.int64)
-    return total
+    parts = -(-words.shape[1] // 255)
+    sums = np.add.reduce(words.reshape(len(flags), parts, -1), axis=2)  # (b,parts)
+    return np.add.reduce(sums.view(np.uint8), axis=1, dtype=np.int64)
 
 
 def _matrix(scores):
