@@ -190,7 +190,7 @@ def check_catches(answer: Callable) -> None:
         expect(verdict(answer, evaluate), f"Your test lets an evaluator pass that {told}")
 
 
-@exercise("09", "9.6")
+@exercise("09", "9.7")
 def check_drawn_mean(answer: Callable) -> None:
     """drawn_mean(values (M,), owners (M,), drawn (N,) picture ids) -> mean over captions of the drawn pictures."""
     for seed, pictures in ((11, 6), (12, 9)):
@@ -217,7 +217,7 @@ def check_drawn_mean(answer: Callable) -> None:
         judge(call(answer, values, owners, drawn), np.concatenate(parts).mean(), mistakes, other)
 
 
-@exercise("09", "9.7")
+@exercise("09", "9.8")
 def check_sign_flip_p(answer: Callable) -> None:
     """sign_flip_p(differences (N,), signs (S,N)) -> (1 + flips as far from 0 as observed) / (1 + S)."""
     for seed, n, flips, shift in ((29, 30, 199, 0.2), (14, 12, 99, -0.3), (13, 8, 49, 0.05)):
@@ -241,7 +241,7 @@ def check_sign_flip_p(answer: Callable) -> None:
         judge(call(answer, differences, signs), (1 + far) / (1 + flips), mistakes, other)
 
 
-@exercise("09", "9.8")
+@exercise("09", "9.6")
 def check_map_at_r(answer: Callable) -> None:
     """map_at_r(scores (Q,N), right (Q,N)) -> (Q,) average precision over the first R places, R of each query."""
     for seed, queries, items in ((18, 9, 9), (17, 6, 12)):

@@ -151,7 +151,7 @@ def demands_exact_chance(evaluate):
     return bool(evaluate(np.zeros((10, 50)), np.repeat(np.arange(10), 5), 1) != 0.1)
 
 
-# 9.6
+# 9.7
 
 
 def drawn_mean(values, owners, drawn):
@@ -172,7 +172,7 @@ def drawn_mean_loop(values, owners, drawn):
     return total / count
 
 
-# 9.7
+# 9.8
 
 
 def sign_flip_p(differences, signs):
@@ -194,7 +194,7 @@ def flips_with(change):
     return answer
 
 
-# 9.8
+# 9.6
 
 
 def map_at_r(scores, right):
@@ -295,9 +295,9 @@ RIGHT = [
     ("9.3", [average_precision, average_precision_loop, average_precision_scikit_learn]),
     ("9.4", [expected_hit, expected_hit_numpy, expected_hit_places]),
     ("9.5", [catches, catches_by_comparison]),
-    ("9.6", [drawn_mean, drawn_mean_weights, drawn_mean_loop]),
-    ("9.7", [sign_flip_p, sign_flip_p_loop]),
-    ("9.8", [map_at_r, map_at_r_loop, map_at_r_package]),
+    ("9.7", [drawn_mean, drawn_mean_weights, drawn_mean_loop]),
+    ("9.8", [sign_flip_p, sign_flip_p_loop]),
+    ("9.6", [map_at_r, map_at_r_loop, map_at_r_package]),
     ("9.9", [calibration_error, calibration_error_package, calibration_error_sums]),
     ("9.10", [clipped_precision, clipped_precision_package]),
 ]
@@ -348,7 +348,7 @@ WRONG = {
         (demands_exact_chance, "accuses a sound evaluator"),
         (lambda evaluate: 3, "True or False"),
     ],
-    "9.6": [
+    "9.7": [
         (lambda v, o, d: v[np.isin(o, d)].mean(), "counts twice"),
         (lambda v, o, d: np.mean([v[o == one].mean() for one in d]), "more captions count more"),
         (lambda v, o, d: v[d].mean(), "You drew captions"),
@@ -356,14 +356,14 @@ WRONG = {
         (lambda v, o, d: np.concatenate([v[o == one] for one in d]).sum() / len(v), "by the captions drawn"),
         (lambda v, o, d: v.mean(), "mean of everything"),
     ],
-    "9.7": [
+    "9.8": [
         (flips_with(lambda s, x, n: (1 + (s * np.sign(x) >= abs(x) - 1e-12).sum()) / (1 + n)), "Both sides"),
         (flips_with(lambda s, x, n: (abs(s) >= abs(x) - 1e-12).mean()), "p is never 0"),
         (flips_with(lambda s, x, n: (abs(s) < abs(x) - 1e-12).mean()), "nearer to 0"),
         (flips_with(lambda s, x, n: (1 + (abs(s) > abs(x) + 1e-12).sum()) / (1 + n)), ">=, not >"),
         (flips_with(lambda s, x, n: (abs(s) >= abs(x) - 1e-12).sum()), "p is a share"),
     ],
-    "9.8": [
+    "9.6": [
         (maps_with(lambda h, p, place, t: (p * h).sum(axis=1) / t), "plain average precision"),
         (maps_with(lambda h, p, place, t: (h & (place <= t[:, None])).sum(axis=1) / t), "R-precision"),
         (
