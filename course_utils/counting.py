@@ -191,14 +191,26 @@ class _Counts:
         scores, right, above, not_below = (
             np.take_along_axis(one, order, axis=1) for one in (scores, self.right, self.above, self.not_below)
         )
-        right_above, right_tied = np.zeros_like(above), np.zeros_like(above)
-        for p in range(scores.shape[1]):
-            other = np.where(right[:, p], scores[:, p], -np.inf)[:, None]  # (Q,1)
-            right_above += other > scores + tolerance
-            right_tied += (other <= scores + tolerance) & (other >= scores - tolerance) & right[:, p : p + 1]
+        right_above, right_tied = _among_right(scores, right, tolerance)
         right_tied = np.where(right, right_tied, 1)
         tied = np.where(right, np.maximum(not_below - above, right_tied), 1)
         return Ranking(above, tied, np.where(right, right_above, 0), right_tied, right, self.pool)
+
+
+def _among_right(scores, right, tolerance):
+    """(right answers above, right answers tied), (Q,P) each, for scores (Q,P) in falling order, -inf where none is."""
+    above, tied = np.zeros(scores.shape, dtype=np.int64), np.zeros(scores.shape, dtype=np.int64)
+    if not tolerance:  # equal scores stand side by side: above is where their run begins
+        place, width = np.arange(scores.shape[1]), scores.shape[1]
+        new = np.concatenate([np.ones((len(scores), 1), dtype=bool), scores[:, 1:] != scores[:, :-1]], axis=1)
+        above = np.maximum.accumulate(np.where(new, place, 0), axis=1)
+        after = np.concatenate([np.where(new, place, width)[:, 1:], np.full((len(scores), 1), width)], axis=1)
+        return above, np.minimum.accumulate(after[:, ::-1], axis=1)[:, ::-1] - above
+    for p in range(scores.shape[1]):
+        other = scores[:, p : p + 1]  # (Q,1)
+        above += other > scores + tolerance
+        tied += (other <= scores + tolerance) & (other >= scores - tolerance) & right[:, p : p + 1]
+    return above, tied
 
 
 def _count(flags):
