@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from course_utils import models
-from course_utils.checks._outcome import expect, numbers, shown, verdict
+from course_utils.checks._outcome import WrongAnswer, expect, numbers, shown, verdict
 
 
 def number(value: object) -> float:
@@ -36,12 +36,14 @@ def several(value: object, count: int, message: str) -> list:
 
 
 def either(trial: Callable, answer: Callable, *arguments: object) -> None:
-    """trial(answer, ...) with arguments as they are, else with tensors as arrays and arrays as tensors.
+    """trial(answer, ...) with arguments as they are; where it stumbles, tensors as arrays or the other way round.
 
-    An answer may be written for one kind; where it is right for none, the first verdict stands.
+    An answer may be written for one kind. Where it is right for none, the first error stands.
     """
     try:
         trial(answer, *arguments)
+    except WrongAnswer:
+        raise
     except Exception as error:
         turned = [one.numpy() if torch.is_tensor(one) else one for one in arguments]
         pairs = zip(turned, arguments)
@@ -106,16 +108,14 @@ def _training(prepare: Callable, after: Callable = id, learns: bool = False) -> 
     """train(tower, batches): a head learns on `prepare(tower)`; `after(tower)` ends it."""
 
     def train(tower, batches):
-        body, head, losses = prepare(tower), nn.Linear(3, 2), []
+        body, head = prepare(tower), nn.Linear(3, 2)
         optimizer = torch.optim.SGD([*head.parameters(), *(body.parameters() if learns else ())], 0.1)
         for images in batches:
             loss = (head(body(images)) - 1).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses.append(loss.item())
         after(tower)
-        return losses
 
     return train
 
@@ -139,6 +139,7 @@ def said(answer: Callable, train: Callable) -> tuple[bool, list]:
         batches = list(torch.rand(3, 5, 3, 8, 8) + 1)  # three of (B,3,H,W)
         for images in batches:  # statistics of data
             tower(images)
+        tower.width = 3
     calls = []
     watched = lambda tower, batches: calls.append(0) or train(tower, batches)  # noqa: E731
     return verdict(lambda subject: answer(subject, tower, batches), watched), calls
@@ -151,12 +152,18 @@ def broken_off() -> Iterator[bytes]:
 
 
 def write(answer: Callable, path: Path, pieces: object, moves: list) -> None:
-    """Let an answer write, noting what it renames and deletes."""
+    """Let an answer write, noting what it renames and deletes by its path."""
+
+    def watched(real):
+        def noted(first, *rest, **named):
+            moves.extend([] if named.get("dir_fd") else [Path(first)])  # else a folder that tidies up after itself
+            return real(first, *rest, **named)
+
+        return noted
+
     with contextlib.ExitStack() as stack:
         for name in ("replace", "rename", "unlink", "remove"):
-            real = getattr(os, name)
-            watched = lambda first, *rest, real=real, **named: moves.append(Path(first)) or real(first, *rest, **named)  # noqa: E731
-            stack.enter_context(mock.patch.object(os, name, watched))
+            stack.enter_context(mock.patch.object(os, name, watched(getattr(os, name))))
         try:
             answer(path, pieces)
         except TypeError as error:

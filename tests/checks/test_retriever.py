@@ -438,6 +438,15 @@ def write_moved(path, pieces):
     shutil.move(draft, path)
 
 
+def write_in_a_folder(path, pieces):
+    """The draft in a folder of its own, beside path, which goes away with what is left."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        draft = Path(folder, "draft")
+        draft.write_bytes(b"".join(pieces))
+        Path(folder, "note").write_text("tidy me up")
+        os.replace(draft, path)
+
+
 def in_place(path, pieces):
     with path.open("wb") as file:
         for piece in pieces:
@@ -639,7 +648,7 @@ RIGHT = [
     ("6.4", [parameter_groups, groups_by_name, groups_one_each, groups_yielded]),
     ("6.5", [134e6 * 16 / 1e9, 2.14, 2.1, np.float32(2.144), torch.tensor(2.144)]),
     ("6.6", [paired_interval, interval_package, interval_weights, drawing(draw_right)]),
-    ("6.7", [write_whole, write_tempfile, write_tidy, write_moved]),
+    ("6.7", [write_whole, write_tempfile, write_tidy, write_moved, write_in_a_folder]),
     ("6.8", [{"weights", "moments", "step", "random state"}, ["Step", "Weights", "random state", " moments"]]),
     ("6.9", [truly_wrong, truly_wrong_numpy, truly_wrong_loop]),
     ("6.10", [parts, parts_loop, parts_two_blanks]),
@@ -676,8 +685,8 @@ WRONG = {
         (lambda s, o, k: recall_both_ways(s.T, o, k), "image_to_text of"),
     ],
     "6.2": [
-        (lambda train, tower, batches: train(tower, batches) is not None, "accepts every training.*Did you copy"),
-        (lambda train, tower, batches: train(tower, batches) is None, "rejects a training that leaves"),
+        (lambda train, tower, batches: train(tower, batches) is None, "accepts every training.*Did you copy"),
+        (lambda train, tower, batches: train(tower, batches) is not None, "rejects a training that leaves"),
         (lambda train, tower, batches: True, "never calls train"),
         (aliased, "accepts every training.*clone"),
         (compares(lambda tower: tower.parameters(), keep=lambda value: value), "accepts every training.*clone"),
@@ -690,11 +699,14 @@ WRONG = {
         (flags, "rejects a training.*flags"),
         (mode, "rejects a training.*Modes"),
         (gradients, "rejects a training.*gradients"),
-        (losses_agree, "rejects a training.*losses"),
+        (losses_agree, "accepts every training"),
         (left_alone_asserts, "raised AssertionError: return True or False"),
-        (lambda train, tower, batches: train(tower, batches), "Return True or False"),
+        (lambda train, tower, batches: state(tower), "never calls train|Return True or False"),
         (lambda train, tower, batches: print(train(tower, batches)), "gave back nothing"),
-        (lambda train, tower, batches: tower.state_dict() == train(tower, batches) or None, "rejects|nothing"),
+        (
+            lambda train, tower, batches: state(tower) == (train(tower, batches), state(tower))[1],
+            "Boolean value of Tensor",
+        ),
         (True, "your function itself"),
     ],
     "6.3": [
