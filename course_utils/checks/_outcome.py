@@ -99,7 +99,10 @@ def call(answer: Callable, *arguments: object) -> object:
         untouched = not hasattr(kept, "shape") or np.array_equal(_array(copied), _array(kept), equal_nan=True)
         expect(untouched, "Your function changes its inputs. Work on copies: a = a / n instead of a /= n.")
         untouched = not isinstance(kept, (list, dict)) or repr(copied) == repr(kept)
-        expect(untouched, "Your function changes its inputs. Make new ones: row + [0] instead of row += [0] or append.")
+        expect(
+            untouched,
+            "Your function changes its inputs. Make new lists: row + [0], sorted(row), not row += [0] or row.sort().",
+        )
     return value
 
 

@@ -187,7 +187,7 @@ def test_call_hands_out_copies_of_lists_and_dictionaries_too(given):
         (some if isinstance(some, list) else some["a"]).append(3)
         return 1
 
-    with pytest.raises(WrongAnswer, match="Make new ones"):
+    with pytest.raises(WrongAnswer, match="Make new lists"):
         call(changes, given)
     assert given in ([[1], [2]], {"a": [1]})
     assert call(len, given) == len(given)
