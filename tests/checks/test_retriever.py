@@ -687,7 +687,8 @@ WRONG = {
     "6.2": [
         (lambda train, tower, batches: train(tower, batches) is None, "accepts every training.*Did you copy"),
         (lambda train, tower, batches: train(tower, batches) is not None, "rejects a training that leaves"),
-        (lambda train, tower, batches: True, "never calls train"),
+        (lambda train, tower, batches: True, "Your test never trains"),
+        (lambda train, tower, batches: train(batches, tower), "stopped in line"),
         (aliased, "accepts every training.*clone"),
         (compares(lambda tower: tower.parameters(), keep=lambda value: value), "accepts every training.*clone"),
         (compares(lambda tower: tower.parameters()), "3 of 6 broken trainings. One freezes parameters.*buffers"),
@@ -701,7 +702,7 @@ WRONG = {
         (gradients, "rejects a training.*gradients"),
         (losses_agree, "accepts every training"),
         (left_alone_asserts, "raised AssertionError: return True or False"),
-        (lambda train, tower, batches: state(tower), "never calls train|Return True or False"),
+        (lambda train, tower, batches: bool(state(tower)), "Your test never trains"),
         (lambda train, tower, batches: print(train(tower, batches)), "gave back nothing"),
         (
             lambda train, tower, batches: state(tower) == (train(tower, batches), state(tower))[1],
