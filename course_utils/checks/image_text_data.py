@@ -77,7 +77,7 @@ def check_overlap(answer: Callable) -> None:
             "Punctuation sticks to your words: 'dog,' is not 'dog'.": over(lambda s: s.lower().split()),
             "These are letters: set(a) of a string. Cut the caption into words first.": (over(list), over(str.lower)),
             "A word that comes twice counts twice in yours. Use sets.": (
-                often, both / (len(x) + len(y) - both), *(sum(w in q for w in p) / either for p, q in ((x, y), (y, x)))),
+                often, both / (len(x + y) - both), *(sum(w in q for w in p) / either for p, q in ((x, y), (y, x)))),
             "You divided by the words of one caption. Divide by those of either: |a or b|.": (both / of_a, both / of_b),
             "Shared words count twice in what you divide by.": (both / (of_a + of_b), 2 * both / (of_a + of_b)),
             "This is how many words they share. Divide by how many there are in either.": both,
