@@ -151,7 +151,7 @@ def projections(name: str, work: Path) -> Made:
     recipe = replace(retriever.recipe, train=train, batch_size=256, captions=5)
     torch.manual_seed(SEED)
     heads = models.DualEncoder(Given(image.shape[1]), Given(sentence.shape[1]), recipe.shared, recipe.tau)
-    training.fit(heads, _rows(image, sentence, owners, recipe), recipes.contrast, train, name)
+    training.fit(heads, rows_of(image, sentence, owners, recipe, SEED), recipes.contrast, train, name)
     retriever.model.load_state_dict(heads.state_dict(), strict=False)
     retriever = replace(retriever, recipe=recipe)
     return Made(retriever, _about_exported(_exported(work)), ("image_head.", "text_head.", "log_scale"))
@@ -176,9 +176,9 @@ def features(work: Path, split: str) -> tuple[torch.Tensor, torch.Tensor, torch.
     return found["image"], found["sentence"], found["owners"]
 
 
-def _rows(image, sentence, owners, recipe):
-    """Batches of features: pictures in random order, each with all its captions."""
-    rng, order = np.random.default_rng(SEED), np.empty(0, np.int64)
+def rows_of(image, sentence, owners, recipe: recipes.Recipe, seed: int):
+    """Batches of features for `training.fit`: pictures in random order, each with recipe.captions captions."""
+    rng, order = np.random.default_rng(seed), np.empty(0, np.int64)
     first = torch.searchsorted(owners, torch.arange(len(image)))  # (N,)
     for _ in range(recipe.train.steps):
         if len(order) < recipe.batch_size:
