@@ -25,7 +25,8 @@ from course_utils.checks._outcome import WrongAnswer, expect, numbers, shown, ve
 def number(value: object) -> float:
     """A number of any kind as a float; anything else is a WrongAnswer."""
     plain = np.ndim(value) == 0 and not isinstance(value, (str, bytes, dict, set)) and hasattr(value, "__float__")
-    expect(plain, f"A number is wanted, not {shown(value)}.")
+    many = " Is a mean still to be taken?" * (hasattr(value, "shape") and np.ndim(value) > 0)
+    expect(plain, f"A number is wanted, not {shown(value)}.{many}")
     return float(value)
 
 
@@ -99,6 +100,7 @@ def trainings() -> tuple[dict[str, Callable], dict[str, Callable]]:
         moves: _training(frozen),
         f"{moves} ": _training(frozen, still),
         "resets BatchNorm's buffers at the end.": _training(still, lambda tower: tower[1].reset_running_stats()),
+        "resets num_batches_tracked, a buffer that no output shows.": _training(still, _recount),
         "gives the tower's weights to the optimiser, too.": _training(still, learns=True),
         "moves a bias by a millionth. Compare exactly: torch.equal.": _training(still, _nudge),
         "takes weights through half precision and back.": _training(still, _halve),
@@ -120,6 +122,11 @@ def _training(prepare: Callable, after: Callable = id, learns: bool = False) -> 
         after(tower)
 
     return train
+
+
+def _recount(tower: nn.Module) -> None:
+    """Forget how many batches BatchNorm has seen."""
+    tower[1].num_batches_tracked.zero_()
 
 
 def _nudge(tower: nn.Module) -> None:

@@ -158,6 +158,12 @@ def outputs_in_training(train, tower, batches):
     return torch.equal(before, tower(batches[0]))
 
 
+def outputs_as_judged(train, tower, batches):
+    before = tower.eval()(batches[0])
+    train(tower, batches)
+    return torch.equal(before, tower.eval()(batches[0]))
+
+
 def flags(train, tower, batches):
     train(tower, batches)
     return not any(p.requires_grad for p in tower.parameters())
@@ -395,6 +401,11 @@ def small_sample(rng, a, b, pictures):
     before, after, counts = sums_of(a, b, pictures)
     i = rng.integers(0, len(counts), 10)
     return (after - before)[i].sum() / counts[i].sum()
+
+
+def few_draws(a, b, pictures, seed):
+    rng = np.random.default_rng(seed)
+    return (b - a).mean(), *np.percentile([draw_right(rng, a, b, pictures) for _ in range(5)], [2.5, 97.5])
 
 
 def unseeded(a, b, pictures, seed):
@@ -649,7 +660,7 @@ RIGHT = [
     ("6.5", [134e6 * 16 / 1e9, 2.14, 2.1, np.float32(2.144), torch.tensor(2.144)]),
     ("6.6", [paired_interval, interval_package, interval_weights, drawing(draw_right)]),
     ("6.7", [write_whole, write_tempfile, write_tidy, write_moved, write_in_a_folder]),
-    ("6.8", [{"weights", "moments", "step", "random state"}, ["Step", "Weights", "random state", " moments"]]),
+    ("6.8", [{"weights", "moments", "step", "random state"}, ["Step", "Weights", "random_state", " moments"]]),
     ("6.9", [truly_wrong, truly_wrong_numpy, truly_wrong_loop]),
     ("6.10", [parts, parts_loop, parts_two_blanks]),
 ]
@@ -672,6 +683,12 @@ WRONG = {
         (with_truth(lambda s, right, k: top(s, right, k).any(1).sum()), "This is a count"),
         (second(lambda s, right, k: int(top(s.T, right.T, k).any(1).sum())), "This is a count"),
         (with_truth(lambda s, right, k: top(s, right, k, largest=False).any(1).float().mean()), "the k worst"),
+        (lambda s, o, k: recall_both_ways(s, o, 1), "Do you use k"),
+        (
+            second(lambda s, right, k: (right.int() @ top(s.T, right.T, k).any(1).int() > 0).float().mean()),
+            "one by one",
+        ),
+        (with_truth(lambda s, right, k: top(s, right, k).any(1)), "Is a mean still to be taken"),
         (fives, "owners is not used"),
         (diagonal, "owners is not used"),
         (times(100), "not percent"),
@@ -679,7 +696,7 @@ WRONG = {
         (lambda s, o, k: recall_both_ways(s, o, k + 1), "k is off by one"),
         (lambda s, o, k: recall_both_ways(-s, o, k), "the k worst"),
         (lambda s, o, k: recall_both_ways(s.mul_(2), o, k), "changes its inputs"),
-        (lambda s, o, k: recall_both_ways(s, o, 1), "image_to_text of .. pictures and .* captions at k = 3 is"),
+        (lambda s, o, k: recall_both_ways(s, o, 9), "image_to_text of .. pictures and .* captions at k = 3 is"),
         (lambda s, o, k: recall_both_ways(s, o, k)[0].item(), "Two numbers are wanted"),
         (lambda s, o, k: {"image_to_text": 1.0}, "Two numbers are wanted"),
         (lambda s, o, k: recall_both_ways(s.T, o, k), "image_to_text of"),
@@ -691,12 +708,13 @@ WRONG = {
         (lambda train, tower, batches: train(batches, tower), "stopped in line"),
         (aliased, "accepts every training.*clone"),
         (compares(lambda tower: tower.parameters(), keep=lambda value: value), "accepts every training.*clone"),
-        (compares(lambda tower: tower.parameters()), "3 of 6 broken trainings. One freezes parameters.*buffers"),
-        (compares(lambda tower: tower.buffers()), "2 of 6 broken trainings. One gives the tower's weights"),
-        (compares(lambda tower: [tower[1].running_mean]), "broken trainings. One gives the tower's weights"),
-        (compares(everything, torch.allclose), "1 of 6 broken trainings. One moves a bias by a millionth.*torch.equal"),
+        (compares(lambda tower: tower.parameters()), "4 of 7 broken trainings. One freezes parameters.*buffers"),
+        (compares(lambda tower: tower.buffers()), "2 of 7 broken trainings. One gives the tower's weights"),
+        (compares(lambda tower: [tower[1].running_mean]), "3 of 7 broken trainings. One resets num_batches"),
+        (compares(everything, torch.allclose), "1 of 7 broken trainings. One moves a bias by a millionth.*torch.equal"),
         (compares(everything, lambda x, y: abs(x.mean() - y.mean()) < 1e-4), "broken trainings. One"),
         (outputs_in_training, "broken trainings. One freezes parameters"),
+        (outputs_as_judged, "1 of 7 broken.* resets num_batches_tracked"),
         (flags, "rejects a training.*flags"),
         (mode, "rejects a training.*Modes"),
         (gradients, "rejects a training.*gradients"),
@@ -725,10 +743,10 @@ WRONG = {
         (falling(lambda step, steps, warmup: 2 * cosine((step - warmup) / (steps - warmup))), "Twice too large"),
         (falling(lambda step, steps, warmup: (1 + math.cos(180 * (step - warmup) / (steps - warmup))) / 2), "radians"),
         (falling(lambda step, steps, warmup: (1 + math.cos((step - warmup) / (steps - warmup))) / 2), "Without pi"),
-        (falling(lambda s, n, w: (1 + math.sin(math.pi * (s - w) / (n - w))) / 2), "This is a sine"),
+        (falling(lambda s, n, w: (1 + math.sin(math.pi * (s - w) / (n - w))) / 2), "The cosine is wrong"),
         (falling(lambda step, steps, warmup: 1 - (step - warmup) / (steps - warmup)), "falls in a line"),
         (falling(lambda step, steps, warmup: cosine(2 * (step - warmup) / (steps - warmup))), "comes up again"),
-        (falling(lambda s, n, w: math.cos(math.pi / 2 * (s - w) / (n - w))), "quarter of a period"),
+        (falling(lambda s, n, w: math.cos(math.pi / 2 * (s - w) / (n - w))), "The cosine is wrong"),
         (falling(lambda step, steps, warmup: 1), "stays at the peak"),
         (falling(lambda step, steps, warmup: cosine((step - warmup) // (steps - warmup))), "stays at the peak"),
         (falling(lambda step, steps, warmup: cosine((step - warmup) / (steps - warmup - 1))), "0 comes one step early"),
@@ -799,7 +817,8 @@ WRONG = {
         (drawing(draw_isin), "drawn twice counts twice"),
         (drawing(draw_heavy), "nine times as often"),
         (drawing(draw_means), "means of pictures' means"),
-        (drawing(draw_means, middle=lambda a, b: 0.0), "mean of b - a"),
+        (drawing(draw_means, middle=lambda a, b: 0.0), "the mean of b - a"),
+        (few_draws, "jump from seed to seed"),
         (drawing(without_return_of_pictures), "low equals high"),
         (drawing(small_sample), "is right, yours is"),
         (unseeded, "The same seed gives two intervals"),
@@ -852,6 +871,7 @@ WRONG = {
         (lambda *x: own_only(*x) - truly_wrong(*x), "found another picture"),
         (lambda *x: 1 - truly_wrong(*x) / own_only(*x), "found another picture"),
         (counted, "This is a count"),
+        (lambda *x: 100 * truly_wrong(*x), "or percent"),
         (lambda *x: 1 - truly_wrong(*x), "the share that is right"),
         (lambda s, o, t, k: 1 - top(s, t, k).all(1).float().mean(), "You ask for k of them"),
         (lambda s, o, t, k: 1 - top(s, t, k).float().mean(), "share of cells"),
@@ -879,6 +899,7 @@ WRONG = {
         (leaving(lambda words, i: words[:i] + words[i:]), "Nothing is left out"),
         (pops, "changes its list of words"),
         (in_a_dict, "One number for each word"),
+        (lambda e, w, z: dict(zip(w, parts(e, w, z))), "One number for each word"),
         (lambda e, w, z: e(" ".join(w)) @ z, "takes a list of sentences"),
         (lambda e, w, z: e([w, w]) @ z, "not lists of words"),
         (lambda e, w, z: parts(e, w, z)[:2], r"shape should be \(6,\), yours is \(2,\)"),
