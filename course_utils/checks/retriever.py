@@ -19,15 +19,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from course_utils.checks import _trials
-from course_utils.checks._outcome import (
-    call,
-    close,
-    exercise,
-    expect,
-    judge,
-    run,
-    shown,
-)
+from course_utils.checks._outcome import call, close, exercise, expect, judge, run, shown
 
 
 @exercise("06", "6.1")
@@ -128,8 +120,9 @@ def check_rate(answer: Callable) -> None:
             for message, wrong in mistakes.items():
                 expect(close(got[part], right[part]) or not close(got[part], wrong), message)
         for step in np.flatnonzero(~np.isclose(got, right, 1e-5, 1e-5)):
-            is_, says = f"rate({step}, {steps}, {warmup}, {peak}) is {peak * right[step]:.4g}", f"{values[step]:.4g}"
-            expect(False, f"{is_}, yours says {says}. The {'warm-up' if step < warmup else 'cosine'} is wrong.")
+            part = "warm-up" if step < warmup else "cosine"
+            asked = f"rate({step}, {steps}, {warmup}, {peak}) is {peak * right[step]:.4g}"
+            expect(False, f"{asked}, yours says {values[step]:.4g}. The {part} is wrong.")
 
 
 @exercise("06", "6.4")
@@ -231,7 +224,7 @@ def check_write_whole(answer: Callable) -> None:
         expect(seen == [b"old weights"] * 2 and kept == b"old weights", half)
         expect(now == b"newer", f"The pieces b'new' and b'er' became {shown(now)}.")
         beside = (
-            "The draft lies in another folder, perhaps on another disk: no rename is whole then. Put it beside path."
+            "The draft lies in another folder, perhaps on another disk. Put it beside path: a rename is whole there."
         )
         expect(all(path.parent in one.parents for one in moves), beside)
         expect(os.listdir(folder) == [path.name], f"A draft is left behind: {sorted(os.listdir(folder))}.")

@@ -959,3 +959,11 @@ def test_an_interval_of_few_draws_is_right_whatever_the_draws(seeds):
         return paired_interval(a, b, pictures, [seed, seeds])
 
     assert checks.check_paired_interval(shifted) is True
+
+
+def test_an_answer_that_stumbles_over_both_kinds_gets_the_first_error():
+    def neither(scores, owners, k):
+        return scores.no_such_thing, k
+
+    with pytest.raises(WrongAnswer, match="'Tensor' object has no attribute 'no_such_thing'"):
+        checks.check_recall_both_ways(neither)
