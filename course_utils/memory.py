@@ -126,14 +126,16 @@ def _kept(model, batch: dict, loss: Callable, dtype: torch.dtype) -> int:
     modes = {module: module.training for module in model.modules()}
     for module in modes:  # as in training, dropout with its masks; but BatchNorm must not learn from this
         module.training = not isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-    with (
-        torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []),
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-        torch.autocast(device, dtype, enabled=dtype != torch.float32),
-    ):
-        value = loss(model(batch), batch)
-    for module, mode in modes.items():
-        module.training = mode
+    try:
+        with (
+            torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+            torch.autocast(device, dtype, enabled=dtype != torch.float32),
+        ):
+            value = loss(model(batch), batch)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     del value
     return sum(kept.values())
 

@@ -78,6 +78,10 @@ def build(recipe: Recipe, captions: Sequence[str] = (), pretrained: bool = True)
     which weights, from where, and what to use instead.
     """
     if recipe.text == "words":
+        if not any(one.split() for one in captions):
+            raise ValueError(
+                f"build: {recipe.name!r} knows the words of its captions alone; pass captions=train.texts."
+            )
         return _assembled(recipe, text.word_tokenizer(word for one in captions for word in one.split()), pretrained)
     return _assembled(recipe, None, pretrained)
 

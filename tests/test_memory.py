@@ -115,6 +115,16 @@ def test_a_chunk_lets_more_in():
     assert found.largest_batch() > 1_000  # of this machine
 
 
+def test_a_count_that_fails_leaves_the_model_in_its_mode():
+    def fails(out, batch):
+        raise MemoryError("no room")
+
+    model = Two().eval()
+    with pytest.raises(MemoryError):
+        memory.estimate(model, {"images": torch.rand(4, 10)}, fails)
+    assert not any(module.training for module in model.modules())
+
+
 def test_one_row_draws_no_line():
     with pytest.raises(ValueError, match="1 row; it draws a line through two batches"):
         memory.estimate(Two(), {"images": torch.rand(1, 10)}, squares)
