@@ -128,7 +128,8 @@ def judge(value: object, wanted: object, mistakes: dict, otherwise: str, infinit
 
 def numbers(value: object, count: int, message: str) -> list:
     """The items of a tuple, list, array or tensor of `count` numbers."""
-    values = list(value) if hasattr(value, "__iter__") and not isinstance(value, (str, set, dict)) else []
+    several = hasattr(value, "__iter__") and getattr(value, "shape", None) != ()
+    values = list(value) if several and not isinstance(value, (str, set, dict)) else []
     expect(len(values) == count, message)
     expect(not any(item is ... or item is None for item in values), "One of the numbers is still open.")
     return values
@@ -148,6 +149,7 @@ def match(value: list, wanted: list, mistakes: dict, what: str, otherwise: str =
 
     mistakes: message -> tuple of the lists that this mistake gives. otherwise: said of any other difference.
     """
+    value = [item.tolist() if hasattr(item, "tolist") else item for item in value]
     if value == wanted:
         return
     for message, wrongs in mistakes.items():

@@ -313,7 +313,7 @@ def check_samples(answer: Callable) -> None:
         value = [tuple(one) if isinstance(one, list) else one for one in value]
         late = any("7.seg" in one for one in value if isinstance(one, tuple))
         expect(not late, "The key ends at the FIRST dot of a name: 7.seg.png is part seg.png of sample 7.")
-        expect(all(isinstance(one[0], str) for one in value if isinstance(one, tuple)), "A key is a string.")
+        expect(all(isinstance(one[0], str) for one in value if isinstance(one, tuple) and one), "A key is a string.")
         mixed = value != right and len(value) == len(right) and all(one in right for one in value)
         expect(not mixed, "Samples keep the order of the shard. You sorted them, or a set mixed them.")
         match(value, right, mistakes, "samples(members)", "A sample is a run of members with one key.")
