@@ -120,7 +120,7 @@ def _kept(model, batch: dict, loss: Callable, dtype: torch.dtype) -> int:
         if storage.data_ptr() not in known:
             kept[storage.data_ptr()] = storage.nbytes()
             alive.append(storage)
-        return tensor
+        return tensor.detach()  # an operation's own output would hold its graph, and the graph it: never freed
 
     device = next(model.parameters()).device.type
     modes = {module: module.training for module in model.modules()}
