@@ -72,6 +72,7 @@ def listed(groups: object, model: nn.Module) -> dict[str, list[float]]:
     """Each parameter's name -> the rates with which groups list it."""
     shape = "A list of dictionaries is wanted, each {'params': ..., 'lr': ...}"
     expect(not isinstance(groups, torch.optim.Optimizer), f"{shape}. The optimiser is made of it afterwards.")
+    expect(hasattr(groups, "__iter__"), f"{shape}, not {shown(groups)}.")
     groups = [groups] if isinstance(groups, dict) else list(groups)
     expect(all(isinstance(group, dict) for group in groups), f"{shape}, not bare parameters.")
     names = {id(value): name for name, value in model.named_parameters()}
@@ -82,7 +83,7 @@ def listed(groups: object, model: nn.Module) -> dict[str, list[float]]:
         for one in [group["params"]] if torch.is_tensor(group["params"]) else group["params"]:
             one = one[1] if isinstance(one, tuple) else one  # of named_parameters(), which AdamW takes too
             expect(id(one) in names, f"'params' holds a {type(one).__name__}, not the model's own parameters.")
-            rates[names[id(one)]].append(float(group["lr"]))
+            rates[names[id(one)]].append(number(group["lr"]))
     return rates
 
 
@@ -154,10 +155,20 @@ def said(answer: Callable, train: Callable) -> tuple[bool, list]:
     return verdict(lambda subject: answer(subject, tower, batches), watched), calls
 
 
-def broken_off() -> Iterator[bytes]:
-    """Pieces that end too early."""
-    yield b"half"
-    raise ConnectionError("the rest never came")
+def fail(answer: Callable, path: Path) -> None:
+    """Let an answer write pieces that end too early; their error must come out."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise ConnectionError("the rest never came")
+
+    try:
+        answer(path, pieces())
+    except ConnectionError:
+        return
+    except RuntimeError as error:
+        expect(False, f"The pieces' own error should come out, yours is {error!r}. A bare raise passes it on.")
+    expect(False, "The pieces failed and your function kept silent: tidy up, then let the error through.")
 
 
 def write(answer: Callable, path: Path, pieces: object, moves: list) -> None:

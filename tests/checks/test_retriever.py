@@ -547,6 +547,21 @@ def writes_once(path, pieces):
     os.replace(draft, path)
 
 
+def goes_on_with_the_draft(path, pieces):
+    draft = path.with_suffix(".part")
+    for piece in pieces:
+        with draft.open("ab") as file:
+            file.write(piece)
+    os.replace(draft, path)
+
+
+def wraps(path, pieces):
+    try:
+        write_whole(path, pieces)
+    except Exception as error:
+        raise RuntimeError("not written") from error
+
+
 def consumes(path, pieces):
     print(len(list(pieces)))
     write_whole(path, pieces)
@@ -751,6 +766,7 @@ WRONG = {
         (falling(lambda step, steps, warmup: cosine((step - warmup) // (steps - warmup))), "stays at the peak"),
         (falling(lambda step, steps, warmup: cosine((step - warmup) / (steps - warmup - 1))), "0 comes one step early"),
         (lambda step, steps, warmup, peak: rate(step, steps, warmup, 1), "peak is missing"),
+        (falling(lambda step, steps, warmup: 1 - cosine((step - warmup) / (steps - warmup))), "It rises"),
         (divides_by_the_warm_up, "Step 0 would have rate 0"),
         (lambda s, n, w, peak: peak * min((s + 1) / w, 1) if s < w else rate(s, n, w, peak), "yours comes one early"),
         (
@@ -783,7 +799,8 @@ WRONG = {
         (lambda m, head, tower: [{"params": copy.deepcopy(m).parameters(), "lr": head}], "not the model's own"),
         (lambda m, head, tower: [{"params": ["image_tower"], "lr": head}], "holds a str"),
         (lambda m, head, tower: [m.parameters()], "A list of dictionaries"),
-        (lambda m, head, tower: 3, r"stopped|A list of dictionaries"),
+        (lambda m, head, tower: 3, "A list of dictionaries.* not 3"),
+        (lambda m, head, tower: parameter_groups(m, None, tower), "A number is wanted, not None"),
     ],
     "6.5": [
         (0.536, "the weights alone"),
@@ -845,6 +862,8 @@ WRONG = {
         (finishes_anyway, "the old file must stand at path"),
         (consumes, "became b''|became b'newer'"),
         (writes_once, "FileExistsError"),
+        (goes_on_with_the_draft, "Is the old draft still in it"),
+        (wraps, "A bare raise passes it on"),
         (lambda path, pieces: None, "nothing stands at path"),
         (lambda path, pieces: write_whole(str(path), pieces), "AttributeError"),
         ("path", "your function itself"),
@@ -878,9 +897,10 @@ WRONG = {
         (lambda s, o, t, k: truly_wrong(s, o, t, k + 1), "off by one"),
         (lambda s, o, t, k: truly_wrong(s, o, t, k - 1), "off by one"),
         (lambda *x: counted(*x) / x[0].shape[1], "Divide by M"),
+        (lambda s, o, t, k: truly_wrong(s, o, t, 1), "Do you use k"),
         (lambda s, o, t, k: truly_wrong(-s, o, t, k), "the k worst"),
         (lambda s, o, t, k: truly_wrong(s.T, o, t.T, k), "Rows are captions"),
-        (lambda s, o, t, k: truly_wrong(s, o, t, 5), "have no true picture among their 2 best"),
+        (lambda s, o, t, k: truly_wrong(s, o, t, 7), "have no true picture among their 3 best"),
         (lambda s, o, t, k: truly_wrong(s.fill_(0.0), o, t, k), "changes its inputs"),
         (lambda s, o, t, k: ~top(s, t, k).any(1), r"shape should be \(\)"),
     ],
@@ -898,6 +918,7 @@ WRONG = {
         (leaving(lambda words, i: words[: i + 1]), "words after it stay"),
         (leaving(lambda words, i: words[:i] + words[i:]), "Nothing is left out"),
         (pops, "changes its list of words"),
+        (lambda e, w, z: [e([" ".join(w)]) @ z for i in range(len(w)) if w.pop(i)], "changes its list of words"),
         (in_a_dict, "One number for each word"),
         (lambda e, w, z: dict(zip(w, parts(e, w, z))), "One number for each word"),
         (lambda e, w, z: e(" ".join(w)) @ z, "takes a list of sentences"),
