@@ -173,22 +173,17 @@ def fail(answer: Callable, path: Path) -> None:
 
 def write(answer: Callable, path: Path, pieces: object, moves: list) -> None:
     """Let an answer write, noting what it renames and deletes by its path."""
-
-    def watched(real):
-        def noted(first, *rest, **named):
-            moves.extend([] if named.get("dir_fd") else [Path(first)])  # else a folder that tidies up after itself
-            return real(first, *rest, **named)
-
-        return noted
-
     with contextlib.ExitStack() as stack:
-        for name in ("replace", "rename", "unlink", "remove"):
-            stack.enter_context(mock.patch.object(os, name, watched(getattr(os, name))))
+        names = ("replace", "rename", "unlink", "remove")
+        spies = [stack.enter_context(mock.patch.object(os, name, wraps=getattr(os, name))) for name in names]
         try:
             answer(path, pieces)
         except TypeError as error:
             expect("not bytes" not in str(error), "The pieces are bytes: open the draft in mode 'wb', not 'w'.")
             raise
+    for call in (call for spy in spies for call in spy.call_args_list):
+        if not call.kwargs.get("dir_fd"):  # else a folder that tidies up after itself
+            moves.append(Path((call.args or tuple(call.kwargs.values()))[0]))
 
 
 def clusters() -> tuple[np.ndarray, ...]:

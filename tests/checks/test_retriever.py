@@ -446,6 +446,12 @@ def write_moved(path, pieces):
     draft = f"{path}.tmp"
     with open(draft, "wb") as file:
         [file.write(piece) for piece in pieces]
+    os.replace(src=draft, dst=path)
+
+
+def write_by_shutil(path, pieces):
+    draft = path.with_suffix(".new")
+    draft.write_bytes(b"".join(pieces))
     shutil.move(draft, path)
 
 
@@ -674,7 +680,7 @@ RIGHT = [
     ("6.4", [parameter_groups, groups_by_name, groups_one_each, groups_yielded]),
     ("6.5", [134e6 * 16 / 1e9, 2.14, 2.1, np.float32(2.144), torch.tensor(2.144)]),
     ("6.6", [paired_interval, interval_package, interval_weights, drawing(draw_right)]),
-    ("6.7", [write_whole, write_tempfile, write_tidy, write_moved, write_in_a_folder]),
+    ("6.7", [write_whole, write_tempfile, write_tidy, write_moved, write_by_shutil, write_in_a_folder]),
     ("6.8", [{"weights", "moments", "step", "random state"}, ["Step", "Weights", "random_state", " moments"]]),
     ("6.9", [truly_wrong, truly_wrong_numpy, truly_wrong_loop]),
     ("6.10", [parts, parts_loop, parts_two_blanks]),
