@@ -51,8 +51,8 @@ class PatchTower(nn.Module):
     gives who read whom. Positions are learned and start as sines of row and column, about as large as the patches: from
     small random ones it stayed blind to "left of" for as long as we trained.
 
-    For Grad-CAM hook `blocks[-1].norm`, (B,T,D): behind it the class token reads the patches for the last time, so
-    later layers hand the patches no gradient. `as_map` lays what was hooked out as a picture.
+    For Grad-CAM hook `blocks[i].norm`, (B,T,D), and let `as_map` lay it out as a picture. Behind the last block's the
+    class token reads the patches no more, so nothing later hands them a gradient; earlier blocks pointed better here.
 
     Raises ValueError for a patch that does not divide the size, a width that 4 or the heads do not divide, another
     pool, or images of another shape. Source: Dosovitskiy et al. 2021; sines as in Beyer et al. 2022.

@@ -126,10 +126,11 @@ def conv_pairs(name: str, work: Path) -> Made:
 
 
 def patches(name: str, work: Path) -> Made:
-    """The task of scenes_foils, twins in the batch, with a tower of patches and a class token."""
+    """The task of scenes_foils, twins in the batch, with a tower of patches: a class token, or the patches' mean."""
     train = training.TrainConfig(1_500, 1e-3, dtype=_dtype())
     recipe = recipes.Recipe(name, "patches", "words", train, size=64, shared=128)
-    return _of_pairs(recipe, True, lambda: models.PatchTower(recipe.size, patch=8, width=128, depth=4, heads=4))
+    pool = "mean" if name == "patches_mean" else "class"
+    return _of_pairs(recipe, True, lambda: models.PatchTower(recipe.size, 8, width=128, depth=4, heads=4, pool=pool))
 
 
 def tiny(name: str, work: Path) -> Made:
