@@ -70,8 +70,10 @@ class Ranking:
         above, wrong, right = self._first()
         harmonic = self._harmonic()
         values = (harmonic[above + wrong + 1] - harmonic[above]) / (wrong + 1)  # one right answer among the tied
-        for query in np.flatnonzero((right > 1) & (wrong > 0)):
-            values[query] = _tied_reciprocal(above[query], wrong[query], right[query])
+        several = (right > 1) & (wrong > 0)
+        if several.any():  # many queries tie alike: each kind of tie is worked out once
+            kinds, index = np.unique(np.stack([above, wrong, right])[:, several], axis=1, return_inverse=True)
+            values[several] = np.array([_tied_reciprocal(*kind) for kind in kinds.T.tolist()])[index.ravel()]
         return np.where(wrong == 0, 1.0 / (above + 1), values)
 
     def average_precision(self) -> np.ndarray:
