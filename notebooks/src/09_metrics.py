@@ -305,8 +305,6 @@ axes.set_title(f"Rounding makes {won.mean() - not_lost.mean():.2f} of recall a m
 plotting.show(
     axes, alt="Bars of hit rate at 1: ties won highest, ties lost lowest, the expected value near that of float32."
 )
-
-# %%
 flattered = intervals.paired(won.astype(float), expected, owners, sizes.draws, seed=SEED)
 record("ties/bfloat16_won_minus_expected", flattered.mean, (flattered.low, flattered.high), excludes=(0,))
 
@@ -605,9 +603,6 @@ for trial in range(sizes.trials):
         one = intervals.bootstrap(tossed, of, 500, seed=trial)
         held[name].append((one.low <= 0.9) & (one.high >= 0.9))
 coverage = {name: float(np.mean(found)) for name, found in held.items()}
-coverage
-
-# %%
 record("coverage/by_picture", coverage["by picture"], excludes=(coverage["by caption"], 1.0))
 record("coverage/by_caption", coverage["by caption"], excludes=(0.95,))
 
@@ -713,8 +708,6 @@ axes.set_title(f"{sum(verdicts['p after Holm'] < 0.05)} of 6 differences survive
 plotting.show(
     axes, alt="Bars of six differences with intervals: relation and swapped foils near one half, the others near zero."
 )
-
-# %%
 told = found["relation foils"]
 record("paired/relation_foils", told.mean, (told.low, told.high), excludes=(0,))
 alike = found["text_to_image"]
@@ -818,8 +811,6 @@ axes.legend(frameon=False)
 plotting.show(
     axes, alt="Share right against confidence: far from the diagonal as trained, near it after fitting a temperature."
 )
-
-# %%
 record("calibration/ece_as_trained", before.expected_error, excludes=(0,))
 record("calibration/ece_fitted", after.expected_error, excludes=(before.expected_error,))
 
@@ -902,8 +893,6 @@ plotting.show(
     axes,
     alt="Bars: how often each measure prefers the true caption; BLEU near zero, towers trained with foils near one.",
 )
-
-# %%
 record("generation/bleu_prefers_true", prefers["BLEU"].mean(), tuple(bounds[0]), excludes=(0.5,))
 record(
     "generation/clip_score_foils_prefers_true",
