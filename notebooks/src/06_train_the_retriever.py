@@ -24,20 +24,21 @@ sizes = session.choose(
     train_pictures=(400, 5_000, 20_000),
     val_pictures=(100, 500, 1_000),
     test_pictures=(200, 1_000, 1_000),
-    watched_pictures=(25, 100, 1_000),
-    cached_pictures=(250, 1_600, 20_000),
-    head_steps=(200, 400, 2_000),
+    watched_pictures=(20, 100, 1_000),
+    cached_pictures=(160, 1_600, 20_000),
+    head_steps=(150, 400, 2_000),
     batch_size=(16, 32, 64),
     captions=(1, 1, 5),
-    steps=(6, 40, 2_000),
+    steps=(6, 80, 2_000),
     tower_rate=(3e-5, 1e-4, 5e-5),
-    every=(3, 20, 250),
+    every=(6, 40, 250),
     go_on=(False, False, True),
-    loud_steps=(4, 10, 200),
-    loud_pictures=(100, 300, 1_000),
-    tiny_steps=(18, 40, 300),
-    tiny_every=(6, 20, 100),
-    clip_pictures=(8, 16, 1_000),
+    loud_steps=(3, 10, 200),
+    loud_pictures=(60, 300, 1_000),
+    repeats=(2, 4, 10),
+    tiny_steps=(9, 40, 300),
+    tiny_every=(3, 20, 100),
+    clip_pictures=(3, 16, 1_000),
 )
 sizes
 
@@ -275,11 +276,15 @@ def built(name):
     return made
 
 
+def quick():
+    """A context in which towers compute in the number type that this machine is good at."""
+    return torch.autocast(session.device.type, session.dtype, enabled=session.dtype != torch.float32)
+
+
 def encode(model, pictures, tokenize):
-    """All pictures and captions, encoded in the number type that this machine is good at."""
-    feed = captioned.Feed(pictures, tokenize, recipe.size)
-    with torch.autocast(session.device.type, session.dtype, enabled=session.dtype != torch.float32):
-        return retrieval.encode(model, feed)
+    """All pictures and captions of a split, or a part of it."""
+    with quick():
+        return retrieval.encode(model, captioned.Feed(pictures, tokenize, recipe.size))
 
 
 @cache
@@ -404,20 +409,20 @@ def careless(tower, batches):
 
 # %% [markdown]
 # No parameter gets a gradient, and no optimiser knows one. Is the tower what it was? We let it see ten batches of our
-# set and compare the features of 32 pictures before and after.
+# set and compare the features of 16 pictures before and after.
 
 # %%
-feed = captioned.Feed(first(train, 320), built(sizes.recipe).tokenize, recipe.size)
-batches = [feed.images(range(start, start + 32)).to(session.device) for start in range(0, 320, 32)]  # 10 of (32,3,H,W)
+feed = captioned.Feed(first(train, 160), built(sizes.recipe).tokenize, recipe.size)
+batches = [feed.images(range(start, start + 16)).to(session.device) for start in range(0, 160, 16)]  # 10 of (16,3,H,W)
 tower = copy.deepcopy(model.image_tower)
 with torch.no_grad():
-    before = tower(batches[0])  # (32,D)
+    before = tower(batches[0])  # (16,D)
 
 # %%
 careless(tower, batches)
 tower.eval()
 with torch.no_grad():
-    after = tower(batches[0])  # (32,D)
+    after = tower(batches[0])  # (16,D)
 print(f"mean cosine of a picture's features before and after: {F.cosine_similarity(before, after).mean():.2f}")
 
 # %% [markdown]
@@ -428,7 +433,7 @@ print(f"mean cosine of a picture's features before and after: {F.cosine_similari
 # %%
 test_feed = captioned.Feed(test, built(sizes.recipe).tokenize, recipe.size)
 slices = [range(start, min(start + 64, len(test))) for start in range(0, len(test), 64)]
-with torch.no_grad(), torch.autocast(session.device.type, session.dtype, enabled=session.dtype != torch.float32):
+with torch.no_grad(), quick():
     moved_features = torch.cat(
         [tower(test_feed.images(rows).to(session.device)).float().cpu() for rows in slices]
     )  # (N,D)
@@ -637,11 +642,11 @@ def trained(pupil, config, label, run=None):
 
 
 # %%
-watched = captioned.Feed(first(val, sizes.watched_pictures), built(sizes.recipe).tokenize, recipe.size)
+watched = first(val, sizes.watched_pictures)
 
 
 def watch(model):
-    return retrieval.recalls(*retrieval.encode(model, watched), watched.owners)
+    return retrieval.recalls(*encode(model, watched, built(sizes.recipe).tokenize), watched.owners)
 
 
 # %%
@@ -786,7 +791,7 @@ for kind in (torch.float32, torch.float16, torch.bfloat16):
 # towers used (`encode_image` ends in `.float()`). *Mixed* precision means just that.
 #
 # Is it faster here? That is a question to a clock and not to a brochure. Both towers, forwards alone and with the way
-# back, interleaved, the median of three; and what it costs in loss:
+# back, interleaved, medians after a warm-up; and what it costs in loss:
 
 # %%
 half = torch.bfloat16 if session.dtype == torch.float32 else session.dtype
@@ -808,11 +813,15 @@ ways = {
     "text": (mine.model.text_tower, [eight["tokens"], eight["token_mask"]]),
 }
 # %%
+import statistics
+
 speed = {}
 for name, (one, inputs) in ways.items():
     for backward in (False, True):
-        pairs = [[milliseconds(kind, one, inputs, backward) for kind in (torch.float32, half)] for _ in range(4)][1:]
-        full, halved = (sorted(column)[1] for column in zip(*pairs))
+        pairs = [
+            [milliseconds(kind, one, inputs, backward) for kind in (torch.float32, half)] for _ in range(sizes.repeats)
+        ][1:]
+        full, halved = (statistics.median(column) for column in zip(*pairs))
         speed[f"{name}, {'forwards and back' if backward else 'forwards'}"] = [full, halved, full / halved]
 mine.model.zero_grad()
 with torch.no_grad():
@@ -909,7 +918,7 @@ night = runs / "night"
 settings = {"--config": "tiny", "--data": folder, "--dtype": "fp32", "--batch-size": tiny.batch_size}
 settings |= {"--steps": sizes.tiny_steps, "--every": sizes.tiny_every, "--seed": SEED}
 options = [str(word) for pair in settings.items() for word in pair]
-command = [sys.executable, str(session.script("train_retriever.py")), *options]
+command = [sys.executable, str(session.script("train_retriever.py")), *options, "--no-tensorboard"]
 shutil.rmtree(night, ignore_errors=True)
 
 # %%
@@ -930,7 +939,7 @@ f"killed; the last whole checkpoint is of step {killed.about['step']} of {sizes.
 # nobody stopped, and between the final weights: some 0.1, some 0.000001, or none?
 
 # %%
-program("train_retriever.py", *options, "--out", night, "--resume")
+program("train_retriever.py", *command[2:], "--out", night, "--resume")
 resumed = checkpoints.read(night)
 weights = never_stopped.state_dict()
 differences = [abs(one - other) for one, other in zip(whole_history, resumed.about["history"], strict=True)]
@@ -1162,7 +1171,8 @@ def english(sentences):
     rows = []
     for start_at in range(0, len(sentences), 32):  # few at a time: a batch is padded to its longest
         tokens, token_mask = (one.to(session.device) for one in mine.tokenize(sentences[start_at : start_at + 32]))
-        rows.append(mine.model.encode_text(tokens, token_mask).cpu())
+        with quick():
+            rows.append(mine.model.encode_text(tokens, token_mask).cpu())
     return torch.cat(rows)  # (Q,E)
 
 
@@ -1171,7 +1181,8 @@ def see(picture):
     """A picture of any size -> z_img (E,)."""
     pixels = torch.from_numpy(np.array(towers.on_ground(picture, recipe.size)))  # (H,W,3)
     images = pixels.permute(2, 0, 1)[None].float().to(session.device) / 255  # (1,3,H,W)
-    return mine.model.encode_image(images)[0].cpu().numpy()
+    with quick():
+        return mine.model.encode_image(images)[0].cpu().numpy()
 
 
 # %% [markdown]
