@@ -381,10 +381,10 @@ def projected(model, image_features, text_features):
 judge("projections", *projected(model, *known_test), head_seconds + features(sizes.recipe, "train")[2])
 
 # %% [markdown]
-# **The surprise of many a project.** The tower saw pig and boat all along; it was only never asked. Two linear maps
-# turn a tower that *names* into a tower that is *found by words*. Whoever fine-tunes everything first, and only that,
-# will credit the long training with what these seconds bought. (The seconds count encoding the training pictures, which
-# is nearly all of it.)
+# **The surprise:** the tower saw pig and boat all along; nobody had asked. Two linear maps turn a tower that *names*
+# into a tower that is *found by words*. Whoever fine-tunes everything first, and only that, will credit the long
+# training with what these seconds bought. (The seconds count encoding the training pictures, which is nearly all of
+# it.)
 #
 # ## 5 Bug hunt: frozen, and yet it moves
 # We kept features in memory. Most code keeps the tower in the loop instead, and *freezes* it. So does a widely copied
@@ -551,7 +551,7 @@ retriever.check_parameter_groups(parameter_groups)
 # ## 7 Count the memory before you spend it
 # A step that does not fit ends in a page of red, often after an hour. What takes the room? Each learning parameter is
 # four numbers: itself, its gradient, and AdamW's two running averages. Then whatever the forward pass must keep for the
-# way back, the **activations**; they alone grow with the batch.
+# way back, the **activations**, which grow with the batch.
 #
 # ### Exercise 6.5: before the first picture
 # Difficulty 1 of 3, about 5 minutes.
@@ -623,9 +623,10 @@ model.zero_grad()
 # %% [markdown]
 # ## 8 Rung three: the towers learn too
 # Now the long training. It starts from the projections of rung two, which have paid for the first, frozen stage
-# already. The validation split is watched, checkpoints lie whole on disk (the last and the best are kept), and
-# TensorBoard gets its curves. A run of minutes starts anew each time; where `go_on` is true (an hour on a GPU), running
-# this cell again goes on from the last checkpoint instead.
+# already, and draws from the very pictures of rung two: what it adds is then due to the towers, not to more data. The
+# validation split is watched, checkpoints lie whole on disk (the last and the best are kept), and TensorBoard gets its
+# curves. A run of minutes starts anew each time; where `go_on` is true (an hour on a GPU), running these cells again
+# goes on from the last checkpoint instead.
 
 # %%
 import shutil
@@ -753,6 +754,7 @@ loud_history = trained(shaken, loud, "one rate for all")
 loud_img, loud_txt = encode(shaken, small, mine.tokenize)
 loud_hits, _ = retrieval.hits(loud_img, loud_txt, small.owners, 1)["text_to_image"]
 change = loud_hits - quiet_hits  # (M,)
+del shaken
 print(f"recall@1 among {sizes.loud_pictures}: {quiet_hits.mean():.3f} before, {loud_hits.mean():.3f} after")
 record("one_rate/recall_at_1_gained", change.mean(), metrics.bootstrap_interval(change, pictures), excludes=(0,))
 
@@ -762,7 +764,8 @@ quiet_loss = history[: len(loud_history)]
 curves = {"towers at their own rate": quiet_loss, "towers at the projections' rate": loud_history}
 axes = plotting.lines(range(1, len(loud_history) + 1), curves)
 axes.axhline(math.log(rivals), color=plotting.COLOURS["neutral"], linestyle="--")
-axes.annotate(f"log {rivals}: knows nothing", (1, math.log(rivals)), xytext=(0, 4), textcoords="offset points")
+right_end = {"xytext": (0, -14), "textcoords": "offset points", "ha": "right"}
+axes.annotate(f"log {rivals}: knows nothing", (len(loud_history), math.log(rivals)), **right_end)
 axes.set(xlabel="step", ylabel="loss of the batch, nats")
 axes.set_title(f"One rate for all ends at {loud_history[-1]:.2f} nats, two rates are at {quiet_loss[-1]:.2f}")
 axes.xaxis.get_major_locator().set_params(integer=True)
@@ -1364,7 +1367,8 @@ Markdown(f"""
 # 3. The bridge found next to nothing on scenes and much more on single stamps (lesson 01). What differs?
 # 4. Why does `still_norms=True` matter even in rung three, where towers may learn?
 # 5. AdamW moved the towers far although the loss was near zero. Would plain gradient descent have done so too?
-# 6. Which part of a step's memory does GradCache lower, and which can it not?
+# 6. Rung three drew from the pictures of rung two alone, though more lay on the disk. What would its gain have measured
+#    otherwise?
 # 7. The two checkpoints of section 8 take some hundred MB each in `artifacts`; they hold AdamW's moments. What share of
 # the bytes is that, and what may you delete when you only want to search?
 # 8. Two processes drifted away from one, the resumed training did not by a bit. Why is the second possible at all?
@@ -1377,9 +1381,10 @@ Markdown(f"""
 # view would have to be encoded anew, every time. 3: several small things instead of one large one, and names of kinds
 # instead of whole captions with sizes and places. 4: statistics of a small batch would differ from those used when
 # judging, and chunks and processes would see other ones. 5: no; its step is proportional to the gradient, AdamW's to
-# its sign, nearly. 6: activations; parameters, gradients and moments stay. 7: two thirds; the moments, the step and the
-# random state. 8: it repeats the same sums in the same order. 9: let several models agree on a "wrong" pair, and ask
-# people about those. 10: another seed of batches and projections; several trainings, which cost their time each.
+# its sign, nearly. 6: two things at once, the towers' learning and more pictures; each may be worth it, but one number
+# cannot say which. 7: two thirds; the moments, the step and the random state. 8: it repeats the same sums in the same
+# order. 9: let several models agree on a "wrong" pair, and ask people about those. 10: another seed of batches and
+# projections; several trainings, which cost their time each.
 
 # %% [markdown]
 # ## References
