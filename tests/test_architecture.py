@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "explain": set(),  # Grad-CAM and its kin, on callables;
     "absence": set(),  # what a player that is not there is replaced by;
     "shapley": set(),  # and what each player is paid
+    "entities": set(),  # Flickr30k Entities: phrases and boxes
     "ranking": set(),  # lesson 09: ranks with several right answers,
     "counting": {"ranking"},  # counted in blocks where a table would not fit,
     "intervals": set(),  # bootstraps as one product,
@@ -67,6 +68,7 @@ MAY_IMPORT = {
     "classification": set(),  # precision, recall, F1 from counts
 }
 TORCH_FREE = {
+    "entities",
     "shapley",
     "ranking",
     "counting",

@@ -212,17 +212,15 @@ numbers = [one["scene"] for one in by_hand]  # which scene a test picture shows
 
 def named(scene, caption):
     """(2,3): objects, sizes and relations that the caption names, and those that there are."""
-    said = fits.claims(caption)
-    sizes_said = sum(size is not None for _, size in said.things)
+    claims = fits.claims(caption)
+    sizes_said = sum(size is not None for _, size in claims.things)
     sizes_there = sum(one.size != "medium" for one in scene.objects)
     there = [len(scene.objects), sizes_there, len(scene.relations)]
-    return np.array([[len(said.things), sizes_said, len(said.relations)], there])
+    return np.array([[len(claims.things), sizes_said, len(claims.relations)], there])
 
 
 totals = [sum(named(world[n], five(i)[k]) for i, n in enumerate(numbers)) for k in range(CAPTIONS)]
-shares = np.array([said / there for said, there in totals])  # (5,3)
-
-# %%
+shares = np.array([claimed / there for claimed, there in totals])  # (5,3)
 kinds = ["everything", "from the other end", "place first", "without sizes", "without relations"]
 figure, axes = plotting.plt.subplots(figsize=(6.5, 3), layout="constrained")
 plotting.heat(shares, rows=kinds, columns=["objects", "sizes", "relations"], limits=(0, 1), ax=axes)
@@ -300,13 +298,14 @@ by_pictures = {"test": np.flatnonzero(aside), "train": np.flatnonzero(~aside)}
 assert len(by_captions["train"]) == len(by_pictures["train"])
 
 questions = np.intersect1d(by_captions["test"], by_pictures["test"])
-right = np.searchsorted(pool, few_owners[questions])  # where in the pool each question's picture stands
+places = np.searchsorted(pool, few_owners[questions])  # where in the pool each question's picture stands
 print(f"{len(questions)} questions to a pool of {len(pool)} pictures, chance {1 / len(pool):.3f}")
 
 # %%
 from course_utils import losses, models, training
 
-words = text.word_tokenizer(word for caption in few_texts for word in caption.split())
+in_both = np.intersect1d(by_captions["train"], by_pictures["train"])  # words of training captions alone
+words = text.word_tokenizer(word for i in in_both for word in few_texts[i].split())
 longest = text.encode(words, few_texts)[0].shape[1]
 
 
@@ -345,8 +344,8 @@ def found(model, images, sentences, where, k=1):
 # %%
 asked = [few_texts[i] for i in questions]
 leaked = trained_on(by_captions["train"], "split by captions")
-leaked_hits = found(leaked, few_images[pool], asked, right)
-leaked_interval = metrics.bootstrap_interval(leaked_hits, right, seed=SEED)
+leaked_hits = found(leaked, few_images[pool], asked, places)
+leaked_interval = metrics.bootstrap_interval(leaked_hits, places, seed=SEED)
 record("leak/recall_at_1_split_by_captions", leaked_hits.mean(), leaked_interval, 1 / len(pool))
 
 # %% [markdown]
@@ -354,24 +353,24 @@ record("leak/recall_at_1_split_by_captions", leaked_hits.mean(), leaked_interval
 
 # %%
 honest = trained_on(by_pictures["train"], "split by pictures")
-honest_hits = found(honest, few_images[pool], asked, right)
-honest_at_10 = found(honest, few_images[pool], asked, right, k=10)
+honest_hits = found(honest, few_images[pool], asked, places)
+honest_at_10 = found(honest, few_images[pool], asked, places, k=10)
 record(
     "leak/recall_at_10_split_by_pictures",
     honest_at_10.mean(),
-    metrics.bootstrap_interval(honest_at_10, right),
+    metrics.bootstrap_interval(honest_at_10, places, seed=SEED),
     10 / len(pool),
 )
 flattered = leaked_hits - honest_hits  # (Q,) paired: the same questions
 record(
     "leak/recall_at_1_flattered_by",
     flattered.mean(),
-    metrics.bootstrap_interval(flattered, right, seed=SEED),
+    metrics.bootstrap_interval(flattered, places, seed=SEED),
     excludes=(0,),
 )
 
 # %%
-intervals = [leaked_interval, metrics.bootstrap_interval(honest_hits, right, seed=SEED)]
+intervals = [leaked_interval, metrics.bootstrap_interval(honest_hits, places, seed=SEED)]
 axes = plotting.bars(
     ["split by captions", "split by pictures"],
     [leaked_hits.mean(), honest_hits.mean()],
@@ -396,8 +395,7 @@ for name, model in {"split by captions": leaked, "split by pictures": honest}.it
     elsewhere[name] = found(model, val_images, val.texts, val.owners, k=10)
     print(f"{name}: recall@10 of {len(val)} new pictures {elsewhere[name].mean():.3f}, chance {10 / len(val):.3f}")
 gained = elsewhere["split by captions"] - elsewhere["split by pictures"]  # (M,)
-low, high = metrics.bootstrap_interval(gained, val.owners, seed=SEED)
-print(f"difference {gained.mean():+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
+print(f"difference {gained.mean():+.3f}, 95 % interval", np.round(metrics.bootstrap_interval(gained, val.owners), 3))
 
 # %% [markdown]
 # On the questions above, the leak bought most of the scale; on new pictures it bought little. And that little has an honest reason: the first model
@@ -412,7 +410,8 @@ print(f"difference {gained.mean():+.3f}, 95 % interval {low:+.3f} to {high:+.3f}
 # Difficulty 2 of 3, about 8 minutes.
 #
 # Write `split_by_picture(owners, share, seed)`: for each caption its picture's id `owners` (M,), not necessarily from 0 and not five each. Return the
-# caption *numbers* of training and of test. A `share` of the pictures goes to test with all their captions; which ones depends on `seed` alone.
+# caption *numbers* of training and of test. A `share` of the pictures, rounded to whole pictures, goes to test with all their captions; which ones
+# depends on `seed` alone.
 #
 # <details><summary>Hint 1</summary>What must be shuffled: captions, or pictures? <code>np.unique</code> has them.</details>
 # <details><summary>Hint 2</summary><code>np.isin(owners, test_pictures)</code> tells for each caption on which side it is; <code>np.flatnonzero</code> makes numbers of it.</details>
@@ -479,9 +478,11 @@ print("found by its bytes:", hashlib.sha256(stream.getvalue()).hexdigest() in kn
 
 copy = torch.from_numpy(np.array(Image.open(stream).resize((32, 32), Image.Resampling.BOX))).permute(2, 0, 1) / 255
 distance = (thumbnails(test, range(len(test))) - copy).flatten(1).pow(2).mean(dim=1).sqrt()  # (N,) in shares of white
-first, second = distance.argsort()[:2].tolist()
-assert first == 3
-print(f"found by its look: picture {first} at {distance[first]:.3f}; the next, {second}, at {distance[second]:.3f}")
+nearest, next_one = distance.argsort()[:2].tolist()
+assert nearest == 3
+print(
+    f"found by its look: picture {nearest} at {distance[nearest]:.3f}; the next, {next_one}, at {distance[next_one]:.3f}"
+)
 
 # %% [markdown]
 # One changed bit changes the whole hash; the look survives. Run such a search once between the splits of any set that you did not collect yourself.
@@ -491,8 +492,8 @@ print(f"found by its look: picture {first} at {distance[first]:.3f}; the next, {
 # %% [markdown]
 # ## 4 Words to numbers
 # A tower reads token ids. The simplest tokeniser gives each word of the *training* captions a number; all others share one, `[UNK]`. **Word pieces**
-# (Schuster and Nakajima 2012, BERT) split a rare word into frequent pieces instead. MiniLM's vocabulary has about thirty thousand of them. The same
-# four sentences, both ways:
+# (Schuster and Nakajima 2012, BERT) split a rare word into frequent pieces instead. The same four sentences both ways, with MiniLM's pieces on the
+# right:
 
 # %% tags=["nbval-check-output"]
 from course_utils import towers
@@ -501,18 +502,20 @@ minilm = towers.load_text_tower("minilm")
 word_tokens = text.word_tokenizer(["a", "small", "pig", "left", "of", "zebra", "on"])
 for sentence in ("a small pig", "a small piglet", "two zebras", "Éclair on a skateboard"):
     print(word_tokens.encode(sentence).tokens, "  ", minilm.tokenizer.encode(sentence).tokens)
+print(f"{minilm.tokenizer.get_vocab_size():,} pieces")
 
 # %% [markdown]
-# The words that somebody types into a search page are just those that training never saw, and a word tokeniser makes the same `[UNK]` of all of them.
-# With pieces nothing is unknown. The price: more tokens a sentence, two of them for the frame, and a piece like `##let` that has to be read together
-# with its neighbour. Sentences differ in length, and a batch is a table, so the short ones are filled up.
+# The words that somebody types into a search page are often those that training never saw, and a word tokeniser makes the same `[UNK]` of all of
+# them. With pieces nothing is unknown. The price: more tokens a sentence, two of them for the frame, and a piece like `##let` that has to be read
+# together with its neighbour. Sentences differ in length, and a batch is a table, so the short ones are filled up.
 
 # %% [markdown]
 # ### Exercise 5.5: pad a batch
 # Difficulty 2 of 3, about 8 minutes.
 #
 # Write `pad(rows, pad_id)`: lists of token ids in; `tokens` (B,L) and `token_mask` (B,L) out, `True` for a real token. `L` is the longest row of
-# *this* batch. Beware: CLIP pads with its end-of-sentence token, and people give GPT-2 the same, so `pad_id` may also be a real token.
+# *this* batch. Beware: CLIP's tokeniser in `transformers` pads with its end-of-sentence token, and people give GPT-2 the same, so `pad_id` may also
+# be a real token.
 #
 # <details><summary>Hint 1</summary>If <code>pad_id</code> can be real, can the mask be read off the tokens?</details>
 # <details><summary>Hint 2</summary><code>torch.arange(L) < lengths[:, None]</code> is (B,L).</details>
@@ -534,42 +537,31 @@ def pad(rows, pad_id):
 image_text_data.check_pad(pad)
 
 # %% [markdown]
-# Why *this* batch? Many tutorials pad every caption to 200, "to be safe". Padding is masked, so it changes nothing. Predict: what does it cost?
-
-# %%
-sentences = test.texts[::CAPTIONS][: sizes.sentences]
-tokens, token_mask = minilm.preprocess(sentences)  # (B,L)
-to_200 = torch.zeros(len(tokens), 200 - tokens.shape[1], dtype=torch.long)  # what is missing
-long_tokens, long_mask = torch.cat([tokens, to_200], dim=1), torch.cat([token_mask, to_200.bool()], dim=1)  # (B,200)
-with torch.no_grad():
-    assert torch.allclose(minilm(tokens, token_mask), minilm(long_tokens, long_mask), atol=1e-5)
-tokens.shape, long_tokens.shape
-
-# %% [markdown]
-# The same vectors. Now the price, in CPU seconds: the two in turn, so that a busy moment of the machine hits both, and a ratio for each turn.
+# Why *this* batch? Many tutorials pad every caption to 200, "to be safe". Padding is masked, so the vectors stay the same; the cell below insists.
+# Predict: what does it cost? We measure CPU seconds, the two in turn, so that a busy moment of the machine hits both, and take a ratio for each turn.
 
 # %%
 import time
 
+sentences = test.texts[::CAPTIONS][: sizes.sentences]
+at_longest = tokens, token_mask = minilm.preprocess(sentences)  # (B,L) each
+missing = torch.zeros(len(tokens), 200 - tokens.shape[1], dtype=torch.long)
+at_200 = torch.cat([tokens, missing], dim=1), torch.cat([token_mask, missing.bool()], dim=1)  # (B,200) each
 
-def cpu_seconds(work):
+
+def cpu_seconds(work, *inputs):
     started = time.process_time()
-    work()
+    work(*inputs)
     return time.process_time() - started
 
 
-def at_200():
-    minilm(long_tokens, long_mask)
-
-
-def at_longest():
-    minilm(tokens, token_mask)
-
-
+# %%
 with torch.no_grad():
-    dearer = np.array([cpu_seconds(at_200) / cpu_seconds(at_longest) for _ in range(sizes.repeats)])
-record("padding/cost_of_200", np.median(dearer), excludes=(1,))
-print(f"{len(tokens)} captions of up to {tokens.shape[1]} tokens; the ratio in {len(dearer)} turns:", dearer.round(1))
+    assert torch.allclose(minilm(*at_200), minilm(*at_longest), atol=1e-5)
+    turns = [cpu_seconds(minilm, *at_200) / cpu_seconds(minilm, *at_longest) for _ in range(sizes.repeats)]
+dearer = np.median(turns)
+record("padding/cost_of_200", dearer, excludes=(1,))
+print(f"{len(tokens)} captions of up to {tokens.shape[1]} tokens; the ratio in {len(turns)} turns:", np.round(turns, 1))
 
 # %% [markdown]
 # ## 5 Augmentation, and the lie in it
@@ -603,15 +595,15 @@ low_high = metrics.bootstrap_interval(turned_false, test.owners, seed=SEED)
 record("mirror/captions_made_false", turned_false.mean(), low_high, excludes=(0,))
 
 # %% [markdown]
-# On Flickr30k it will be fewer, since people seldom say on which side something is; the function of the next exercise counts them in your own copy.
-# But those few are just the captions from which a model could learn the word.
+# On Flickr30k we have not measured it; section 6 counts such captions in your own copy (`gpu`). Rare or not, those are just the captions from which a
+# model could learn the word.
 
 # %% [markdown]
 # ### Exercise 5.6: may this picture be mirrored?
 # Difficulty 1 of 3, about 6 minutes.
 #
-# Write `names_a_side(caption)`: `True` if the caption holds *left* or *right* as a word of its own, in any case, also in *leftmost*, *rightmost*,
-# *left-hand* and the like; `False` for *bright*, *upright*, *leftovers*.
+# Write `names_a_side(caption)`: `True` if the caption holds *left* or *right* as a word of its own, in any case, also in *leftmost*, *left-hand*,
+# *leftward*, *leftwards*, *leftside*, and the same of *right*; `False` for *bright*, *upright*, *leftovers*.
 #
 # <details><summary>Hint 1</summary>What stands before and after a whole word? Regular expressions call it <code>\b</code>.</details>
 # <details><summary>Hint 2</summary><code>re.search(r"\b(left|right)(most|wards?|side)?\b", caption, re.IGNORECASE)</code> is a match or None; you want a bool.</details>
@@ -660,7 +652,7 @@ flip_train, flip_test = (scenes.Scenes(0, part, small_world) for part in ("train
 vocabulary = text.word_tokenizer(scenes.vocabulary(small_world))
 train_pairs = batches.ScenePairs(flip_train, sizes.flip_scenes, vocabulary)
 test_pairs = batches.ScenePairs(flip_test, sizes.flip_test, vocabulary)
-left, right_side = (vocabulary.token_to_id(word) for word in ("left", "right"))
+left_id, right_id = (vocabulary.token_to_id(word) for word in ("left", "right"))
 
 
 class SideBySide(torch.nn.Module):
@@ -686,12 +678,12 @@ def mirrored(series, how):
     coin = torch.Generator().manual_seed(SEED)
     for batch in series:
         tokens, images = batch["tokens"], batch["images"]
-        is_left, is_right = tokens == left, tokens == right_side  # (B,L)
+        is_left, is_right = tokens == left_id, tokens == right_id  # (B,L)
         flip = (torch.rand(len(tokens) // 2, generator=coin) < 0.5).repeat(2)  # (B,) a scene and its twin alike
         if how == "where allowed":
             flip &= ~(is_left | is_right).any(dim=1)
         if how == "as a pair":
-            swapped = torch.where(is_left, right_side, torch.where(is_right, left, tokens))
+            swapped = torch.where(is_left, right_id, torch.where(is_right, left_id, tokens))
             tokens = torch.where(flip[:, None], swapped, tokens)
         yield batch | {"images": torch.where(flip[:, None, None, None], images.flip(-1), images), "tokens": tokens}
 
@@ -703,10 +695,6 @@ def trained_with(how):
     training.fit(model, mirrored(series, how), contrast, training.TrainConfig(sizes.flip_steps, 3e-3), label=how)
     return model.cpu()
 
-
-# %%
-ways = ["blindly", "where allowed", "as a pair"]
-by_way = {how: trained_with(how) for how in ways}
 
 # %%
 foils = text.encode(vocabulary, flip_test.foils(range(len(test_pairs)), "relation"))
@@ -721,11 +709,12 @@ def judged(model):
     return metrics.recall_at_k((z_txt @ z_img.T).numpy(), np.arange(len(z_img))), told.numpy().astype(float)
 
 
-hits_by_way, told_by_way = zip(*(judged(by_way[how]) for how in ways))
+ways = ["blindly", "where allowed", "as a pair"]
+hits_by_way, told_by_way = zip(*(judged(trained_with(how)) for how in ways))
 for how, hits, told in zip(ways, hits_by_way, told_by_way):
-    sides, heights = told[names_side], told[~names_side]
+    told_sides, told_heights = told[names_side], told[~names_side]
     print(
-        f"{how:14} recall@1 {hits.mean():.3f}   left from right {sides.mean():.3f}   above from below {heights.mean():.3f}"
+        f"{how:14} recall@1 {hits.mean():.3f}   left from right {told_sides.mean():.3f}   above from below {told_heights.mean():.3f}"
     )
 
 # %%
@@ -740,13 +729,13 @@ print(f"recall@1, where allowed minus blindly: 95 % interval {low:+.3f} to {high
 
 # %%
 figure, panels = plotting.plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
-for axes, title, values, chance in (
+for panel, title, values, chance in (
     (panels[0], "recall@1", hits_by_way, 1 / len(test_pairs)),
     (panels[1], "left told from right", sides_told, 0.5),
 ):
     intervals = np.array([metrics.bootstrap_interval(row, seed=SEED) for row in values])
-    plotting.bars(ways, values.mean(axis=1), intervals, chance, ax=axes)
-    axes.set(title=title, xlim=(0, 1.2), xlabel="share of test scenes")
+    plotting.bars(ways, values.mean(axis=1), intervals, chance, ax=panel)
+    panel.set(title=title, xlim=(0, 1.2), xlabel="share of test scenes")
 figure.suptitle(
     f"Mirrored blindly, left and right are lost: {sides_told[0].mean():.2f} against {sides_told[1].mean():.2f}"
 )
@@ -757,7 +746,8 @@ plotting.show(
 
 # %% [markdown]
 # One line that every picture tutorial has, and *left* means nothing any more. *Above*, which a mirror leaves alone, is still told from *below*.
-# Recall@1 gives up some points and says nothing of what was lost. Where the mirror keeps away from captions that name a side, the word comes back.
+# Recall@1, whose difference stands above with its interval, does not say what was lost. Where the mirror keeps away from captions that name a side,
+# the word comes back.
 #
 # It comes back too where the *pair* is mirrored, and then every picture can be used. But mind the batch: a scene and its twin toss one coin here.
 # With a coin for each, a turned scene would get its twin's very caption, and the loss would push one of two right answers away. And on photographs
@@ -768,9 +758,8 @@ plotting.show(
 
 # %% [markdown]
 # ## 6 Decode once, resize once
-# A photograph of Flickr30k has about 500 by 375 pixels, and the published archive about 140 kB of JPEG for each. Training wants a random crop of 224
-# by 224, another one in every round. What happens in between, and what does it cost? We may not show photographs here, so we make stand-ins of their
-# size: scenes, enlarged, with grain, saved as JPEG.
+# A photograph of Flickr30k typically has 500 by 375 pixels. Training wants a random crop of 224 by 224, another one in every round. What happens in
+# between, and what does it cost? We may not show photographs here, so we make stand-ins of their size: scenes, enlarged, with grain, saved as JPEG.
 
 # %%
 import tempfile
@@ -785,7 +774,10 @@ for i, path in enumerate(files):
     )
     noisy = np.asarray(enlarged) + grain.normal(0, 10, (375, 500, 1))
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=95)
-print(f"{len(files)} files of {np.mean([path.stat().st_size for path in files]) / 1000:.0f} kB")
+kilobytes = np.mean([path.stat().st_size for path in files]) / 1000
+print(
+    f"{len(files)} files of {kilobytes:.0f} kB; the published archive has {4.4e9 / 31_783 / 1000:.0f} kB a photograph"
+)
 
 # %% [markdown]
 # torchvision's usual chain, step by step. Predict the order of the six: which step takes the most time, and which the least?
@@ -823,25 +815,23 @@ record("loader/share_of_work_that_repeats", once, excludes=(0.5,))
 
 # %% [markdown]
 # Decoding and resizing are the same in every round: nothing random is in them. Augmentation, which people blame, is the small part. So we do the
-# first two *once*, and keep the squares as bytes. That is what the preparation program does, on all cores, and it can be interrupted:
+# first two *once*, and keep the squares as bytes. That is what the preparation program does, on all cores, and it can be interrupted.
+#
+# What it writes, `pixels.npy`, is one array (N,S,S,3) of bytes, rows in the order of the captions. It is *mapped*, not read: asking for row 17
+# touches that row's pages and nothing else. The reader is the one you know, and has `pixels` now. (In `gpu`, with Flickr30k prepared, this is where
+# the photographs come in; no line below changes.)
 
 # %%
-prepared = session.paths.data / f"scenes_{sizes.train_pictures}"
+prepared, photos = session.paths.data / f"scenes_{sizes.train_pictures}", session.paths.data / "flickr30k"
 arguments = ["--source", raw, "--set", "scenes", "--side", about["size"], "--out", prepared]
 said = program("prepare_flickr30k.py", *arguments)
 print(said.splitlines()[-1].partition(": ")[2])
-{path.name: f"{path.stat().st_size / 1e6:.1f} MB" for path in sorted(prepared.iterdir()) if path.is_file()}
 
-# %% [markdown]
-# `pixels.npy` is one array (N,S,S,3) of bytes, rows in the order of the captions. It is *mapped*, not read: asking for row 17 touches that row's
-# pages and nothing else. The reader is the one you know, and has `pixels` now. (On a GPU with Flickr30k prepared, this is where the photographs come
-# in; no line below changes.)
-
-# %%
-photos = session.paths.data / "flickr30k"
 use_photos = session.profile == "gpu" and (photos / "manifest.json").is_file()
 train = Flickr30k(photos, "train") if use_photos else Flickr30k(prepared, "train", dataset="scenes")
-print(train, train.pixels.shape, train.pixels.dtype)
+print(train, train.pixels.shape, train.pixels.dtype, f"{train.pixels.nbytes / 1e6:,.0f} MB")
+refusing = np.mean([bool(captioned.SIDES.search(caption)) for caption in train.texts])
+print(f"captions that name a side: {refusing:.1%}")
 
 # %% [markdown]
 # ### Exercise 5.7: one view of a square
@@ -903,7 +893,7 @@ def drawn(number):
     order = np.random.default_rng([SEED, number // rounds]).permutation(len(train))
     rows = order[number % rounds * batch_size :][:batch_size]
     chooser = np.random.default_rng([SEED, number, 1])
-    which = chooser.random((batch_size, CAPTIONS)).argmin(axis=1)  # one caption of five
+    which = chooser.random((batch_size, CAPTIONS)).argmin(axis=1)  # five random keys; the smallest one's caption
     corners = chooser.integers(0, slack + 1, (batch_size, 2))  # top, left
     wish = chooser.random(batch_size) < 0.5  # to be mirrored
     captions = CAPTIONS * rows + which
@@ -915,8 +905,8 @@ def drawn(number):
 def batch_by_hand(number):
     rows, captions, corners, flips = drawn(number)
     images = []
-    for row, (top, left_edge), flip in zip(rows, corners, flips):
-        crop = train.pixels[row, top : top + size, left_edge : left_edge + size]
+    for row, (top, start), flip in zip(rows, corners, flips):
+        crop = train.pixels[row, top : top + size, start : start + size]
         crop = crop[:, ::-1] if flip else crop
         images.append(torch.tensor(crop.copy()).permute(2, 0, 1) / 255)  # (3,192,192)
     tokens, token_mask = minilm.preprocess([train.texts[i] for i in captions])
@@ -928,7 +918,8 @@ our_batch = batch_by_hand(1_000)
 
 # %% [markdown]
 # `captioned.Feed` is this with more cases: several captions a picture, sizes that divide the square, shares of a batch. Bridge: its batch 1,000 is
-# ours. `skip` gets there without making the thousand before it.
+# ours. `skip` gets there without making the thousand before it. And two processes that share a training need no message to agree on a batch: each
+# draws all of it, and makes its half.
 
 # %%
 loader = captioned.Feed(train, minilm.preprocess, size=size)
@@ -936,14 +927,19 @@ series = loader.batches(batch_size, steps=2_000, seed=SEED)
 theirs = next(iter(series.skip(1_000)))
 for name, value in our_batch.items():
     assert torch.equal(value, theirs[name]), name
+halves = [next(iter(loader.batches(batch_size, 2_000, SEED, share=(rank, 2)).skip(1_000))) for rank in (0, 1)]
+assert torch.equal(torch.cat([one["images"] for one in halves]), theirs["images"])
+[tuple(one["images"].shape) for one in (*halves, theirs)]
 
-pictures = list(theirs["images"].permute(0, 2, 3, 1).numpy())
-axes = plotting.gallery(pictures, [train.texts[i] for i in drawn(1_000)[1]], columns=4)
-plotting.show(
-    axes, alt="The eight pictures of batch 1,000, cropped at random places, each with the caption drawn for it."
-)
+# %%
+if not use_photos:  # photographs are read, not shown
+    pictures = list(theirs["images"].permute(0, 2, 3, 1).numpy())
+    axes = plotting.gallery(pictures, [train.texts[i] for i in drawn(1_000)[1]], columns=4)
+    plotting.show(axes, alt="The eight pictures of batch 1,000, cropped at random places, each with its drawn caption.")
 
 # %% [markdown]
+# Is each caption still true of its crop? A crop may cut off what is named; the smaller it is, the more often.
+#
 # ### What a careless restart costs
 # The usual loader shuffles with a generator that lives in memory. Restarted in the middle of a round, it begins another order. Predict: of the
 # pictures that this round should have shown once each, how many come twice, how many never?
@@ -966,7 +962,7 @@ print({f"seen {k} times": f"{np.mean(times_seen == k):.0%}" for k in range(3)})
 # order and no picture twice; what is left over and fills no batch is dropped. The result depends on the four arguments and on nothing else.
 #
 # <details><summary>Hint 1</summary>Which round is batch <code>number</code> in, and at which place of the round? Both are one operator.</details>
-# <details><summary>Hint 2</summary><code>np.random.default_rng(seed + round)</code> would give seed 1 the orders of seed 0, one round later. It also takes a list.</details>
+# <details><summary>Hint 2</summary>With <code>np.random.default_rng(seed + round)</code>, round 0 of seed 1 would be round 1 of seed 0. It also takes a list.</details>
 
 
 # %% tags=["exercise"]
@@ -981,18 +977,6 @@ def batch_rows(number, pictures, batch_size, seed):
 
 # %% tags=["check"]
 image_text_data.check_batch_rows(batch_rows)
-
-# %% [markdown]
-# ### Two processes, one batch
-# What is computed can be computed anywhere. Two processes that share a training need no message to agree on the batch: each draws all of it, and
-# makes its half.
-
-# %%
-whole_batch = next(iter(loader.batches(batch_size, 1, seed=SEED)))
-halves = [next(iter(loader.batches(batch_size, 1, seed=SEED, share=(rank, 2)))) for rank in (0, 1)]
-for name in ("images", "image_ids"):
-    assert torch.equal(torch.cat([half_batch[name] for half_batch in halves]), whole_batch[name])
-[tuple(half_batch["images"].shape) for half_batch in halves]
 
 # %% [markdown]
 # ## 8 A loader that never waits
@@ -1024,24 +1008,23 @@ assert (from_files().mean() - from_squares().mean()).abs() < 0.05  # the same pi
 # batch would cost more than all the rest. Predict the ratio.
 
 # %%
-turns = [
+seconds = [
     (cpu_seconds(from_files), cpu_seconds(lambda: [from_squares() for _ in range(8)]) / 8) for _ in range(sizes.repeats)
 ]
-files_seconds, squares_seconds = np.array(turns).T  # each (turns,)
+files_seconds, squares_seconds = np.array(seconds).T  # each (turns,)
 faster = files_seconds / squares_seconds
 record("loader/squares_over_files", np.median(faster), excludes=(1,))
 print(f"the ratio in {len(faster)} turns:", faster.round(1))
 rates = {"from JPEG files": many / np.median(files_seconds), "from prepared squares": many / np.median(squares_seconds)}
-print({name: f"{rate:,.0f} pictures a CPU-second" for name, rate in rates.items()})
 
 # %% [markdown]
 # ### What does a GPU want?
-# No T4 was at hand, so this is an estimate, and here is where it comes from. NVIDIA publishes 1,200 pictures a second for training ResNet-50 in mixed
-# precision on one V100 (DeepLearningExamples, PyTorch container 21.03). Suppose that memory traffic limits such training: the data sheets say 900
-# GB/s for a V100 and 320 GB/s for a T4.
+# No T4 was at hand, so this is an estimate, and here is where it comes from. NVIDIA publishes 1,200 pictures a second for *training* ResNet-50 in
+# mixed precision on one V100, and for *inference* both cards: 3,382 on the V100, 1,198 on the T4 (DeepLearningExamples, PyTorch container 21.03). We
+# let training shrink by the same factor; the cards' memory traffic, 320 and 900 GB/s, has the same ratio.
 
 # %%
-t4_wants = 1_200 * 320 / 900
+t4_wants = 1_200 * 1_198 / 3_382
 compared = {"a core, from JPEG files": rates["from JPEG files"], "a T4 wants (estimate)": t4_wants}
 compared |= {"a core, from squares": rates["from prepared squares"]}
 axes = plotting.bars(list(compared), [rate / 1000 for rate in compared.values()])
@@ -1064,7 +1047,6 @@ for name, rate in rates.items():
 # over all processes?
 
 # %%
-import multiprocessing
 import os
 
 from torch.utils.data import DataLoader, Dataset
@@ -1080,15 +1062,17 @@ class Files(Dataset):
         return usual(files[i % many])
 
 
-can_fork = "fork" in multiprocessing.get_all_start_methods()  # a class of a notebook reaches workers by forking alone
+can_fork = sys.platform == "linux"  # elsewhere workers begin anew, and do not find a class that a notebook defined
 for workers in (0, 2) if can_fork else (0,):
-    how = {"num_workers": workers, "multiprocessing_context": "fork"} if workers else {}
-    before = os.times()  # user and system time of this process, then of its finished children
-    seen = sum(len(batch) for batch in DataLoader(Files(), batch_size=16, **how))
-    after = os.times()
-    work, wall = sum(after[:4]) - sum(before[:4]), after.elapsed - before.elapsed
+    forked = {"num_workers": workers, "multiprocessing_context": "fork"} if workers else {}
+    before, began = (
+        os.times()[:4],
+        time.perf_counter(),
+    )  # user and system time of this process, then of its finished children
+    loaded = sum(len(batch) for batch in DataLoader(Files(), batch_size=16, **forked))
+    work, wall = sum(os.times()[:4]) - sum(before), time.perf_counter() - began
     print(
-        f"{workers} workers: {work / seen * 1000:.2f} CPU milliseconds a picture; {seen / wall:,.0f} pictures a second just now"
+        f"{workers} workers: {work / loaded * 1000:.2f} CPU milliseconds a picture; {loaded / wall:,.0f} pictures a second just now"
     )
 
 # %% [markdown]
@@ -1099,7 +1083,8 @@ for workers in (0, 2) if can_fork else (0,):
 # ## 9 Shards: when one disk is not enough
 # Half a million small files are slow to list, to copy and to read over a network. **Shards** are tar files of a thousand pictures or so, read from
 # front to back, as the library `webdataset` does. A sample is a run of members with one key: `000017.jpg`, `000017.json`. The preparation program
-# writes them too, here with 100 pictures each; what is done already is not done again.
+# writes them too, here with 100 pictures each; what is done already is not done again. Bridge: the first sample of the validation shard is the first
+# validation picture, pixel by pixel, with its captions.
 
 # %%
 import tarfile
@@ -1108,6 +1093,10 @@ said = program("prepare_flickr30k.py", *arguments, "--shards", 100)
 print(len(list((prepared / "shards").glob("*.tar"))), "shards")
 with tarfile.open(prepared / "shards" / "val-000000.tar") as archive:
     members = [(member.name, archive.extractfile(member).read()) for member in archive.getmembers()[:6]]
+
+val_prepared = Flickr30k(prepared, "val", dataset="scenes")
+assert np.array_equal(np.asarray(Image.open(io.BytesIO(members[0][1]))), val_prepared.picture(0))
+assert json.loads(members[1][1])["captions"] == val_prepared.texts[:CAPTIONS]
 [(name.partition(".")[2], len(member)) for name, member in members]
 
 # %% [markdown]
@@ -1138,16 +1127,6 @@ def samples(members):
 image_text_data.check_samples(samples)
 
 # %% [markdown]
-# Bridge: the first sample of the validation shard is the first validation picture, pixel by pixel, with its captions.
-
-# %%
-parts = {name.partition(".")[2]: member for name, member in members[:2]}
-decoded = np.asarray(Image.open(io.BytesIO(parts["jpg"])))
-val_prepared = Flickr30k(prepared, "val", dataset="scenes")
-assert np.array_equal(decoded, val_prepared.picture(0))
-assert json.loads(parts["json"])["captions"] == val_prepared.texts[:CAPTIONS]
-
-# %% [markdown]
 # What shards give up is order: one reads what comes, so one shuffles the *shards*, and mixes samples in a buffer of a few thousand. Batch $i$ then
 # depends on who reads what; a run that must resume exactly notes its place in each shard. For 31,000 pictures an array that fits a laptop's disk is
 # simpler, and faster.
@@ -1161,7 +1140,7 @@ from IPython.display import Markdown
 Markdown(f"""
 - Two captions of one picture share {same_picture:.2f} of their words (two pictures: {next_picture:.2f}); {ambiguous.mean():.0%} of the captions fit another test picture too.
 - A split by captions reports recall@1 {leaked_hits.mean():.2f} where the truth is {honest_hits.mean():.2f}.
-- Captions padded to 200 tokens cost {np.median(dearer):.1f} times the work of padding to the batch, for the same vectors.
+- Captions padded to 200 tokens cost {dearer:.1f} times the work of padding to the batch, for the same vectors.
 - A blind mirror makes {turned_false.mean():.0%} of our captions false: left told from right {sides_told[0].mean():.2f} (chance 0.5) against {sides_told[1].mean():.2f} where allowed and {sides_told[2].mean():.2f} as a pair.
 - {once:.0%} of the usual loader's work repeats itself every round. Done once, a core feeds {np.median(faster):.0f} times as many pictures.
 """)
@@ -1172,7 +1151,7 @@ Markdown(f"""
 # 2. Which of the five captions would you leave out of a test set, and what would recall@1 do?
 # 3. Both models of section 3 saw equally many pairs. Which of them saw more *pictures*, and is that a flaw of the comparison?
 # 4. A colleague splits by pictures, and then picks the number of steps by the test recall. What leaks?
-# 5. Why does the word vocabulary come from the training captions alone?
+# 5. Why does section 3 take its vocabulary from training captions alone?
 # 6. Mirroring *as a pair* never lies on our scenes. Name a photograph and a caption where it would.
 # 7. Which other common augmentations can make a caption false? Think of colour, of crops.
 # 8. Why is the ratio of two loaders taken in CPU seconds and in turns?
