@@ -340,8 +340,8 @@ for share in (0.0, 0.1, 0.5):
     print(f"{share:.0%} of the right ones below zero: with the rule {theirs:.4f}, truly {ours:.4f}")
 
 # %% [markdown]
-# The true figure does not move, since no order changed. With the rule it moves either way: hard right answers that vanish from the average can even make it *better*. `tests/benchmarks/RESULTS.md` has the
-# figure of torchmetrics itself, on other scores.
+# The true figure does not move, since no order changed. With the rule it moves either way: while few are lost, the hard right answers vanish from the average and it looks *better*; later whole queries get nothing. (A gap in the first line is no
+# such loss: some captions are word for word the same, tie, and sorting breaks ties by place.) `tests/benchmarks/RESULTS.md` has the figure of torchmetrics itself, on other scores.
 #
 # ## 4 The surprise: one model, two protocols
 # The MS-COCO literature reports a *5K test* and a *1K test*. The second cuts the same 5,000 pictures into five folds, ranks inside each and averages. Same
@@ -700,7 +700,7 @@ verdicts = pd.DataFrame(
     {name: {"difference": d.mean, "low": d.low, "high": d.high, "p": d.p} for name, d in found.items()}
 ).T
 verdicts["p after Holm"] = intervals.holm(verdicts.p)
-verdicts.round(3)
+verdicts.round(4)
 
 # %%
 axes = plotting.bars(list(found), [d.mean for d in found.values()], np.array([(d.low, d.high) for d in found.values()]))
