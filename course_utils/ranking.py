@@ -8,6 +8,7 @@ expectation over all ways to break the ties (McSherry and Najork 2008): a scorer
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Ranking:
     def __len__(self) -> int:
         return len(self.right)
 
-    @property
+    @cached_property
     def relevant(self) -> np.ndarray:
         """(Q,) how many right answers each query has."""
         return self.right.sum(axis=1)
@@ -68,7 +69,7 @@ class Ranking:
     def reciprocal_rank(self) -> np.ndarray:
         """(Q,) one over the rank of the best right answer; the mean is MRR."""
         above, wrong, right = self._first()
-        harmonic = self._harmonic()
+        harmonic = self._harmonic
         values = (harmonic[above + wrong + 1] - harmonic[above]) / (wrong + 1)  # one right answer among the tied
         several = (right > 1) & (wrong > 0)
         if several.any():  # many queries tie alike: each kind of tie is worked out once
@@ -125,8 +126,10 @@ class Ranking:
     def _over_right(self, values):
         return np.where(self.right, values, 0.0).sum(axis=1) / self.relevant
 
+    @cached_property
     def _harmonic(self):
-        return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, self.pool + 1))])  # (pool+1,) 1 + 1/2 + ... + 1/n
+        """(pool+1,) 1 + 1/2 + ... + 1/n."""
+        return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, self.pool + 1))])
 
     def _precision_down_to(self, last):
         """Average precision over places 1..last (Q,).
@@ -134,7 +137,7 @@ class Ranking:
         A right answer in a tie is equally likely at each of the tie's places. At place p of the tie, `above` + p items
         were seen, and of the p - 1 tied ones among them a share (right_tied - 1) / (tied - 1) is right.
         """
-        harmonic = self._harmonic()
+        harmonic = self._harmonic
         places = np.clip(last[:, None] - self.above, 0, self.tied)  # (Q,P) places of the tie that count
         inverse = harmonic[self.above + places] - harmonic[self.above]  # (Q,P) sum of 1 / (above + p)
         share = (self.right_tied - 1) / np.maximum(self.tied - 1, 1)
