@@ -82,7 +82,7 @@ def rank_both(scores, image_ids, owners, tolerance: float = 0.0) -> dict[str, Ra
         _finite(block)
         captions.thresholds[rows] = np.take_along_axis(block, np.maximum(captions.index[rows], 0), axis=1)
         captions.add_rows(block, rows, tolerance)
-        images.add_columns(block, tolerance)
+        images.add_columns(block, begin, tolerance)
     return dict(zip(DIRECTIONS, (captions.ranking(tolerance), images.ranking(tolerance))))
 
 
@@ -114,18 +114,21 @@ def rank_embeddings(z_img, z_txt, image_ids, owners, tolerance: float = ROUNDING
         for begin in range(0, len(product), step):
             block = product[begin : begin + step]
             captions.add_rows(block, slice(first + begin, first + begin + len(block)), tolerance)
-            images.add_columns(block, tolerance)
+            images.add_columns(block, first + begin, tolerance)
     return dict(zip(DIRECTIONS, (captions.ranking(tolerance), images.ranking(tolerance))))
 
 
 class _Counts:
-    """Items above and not below each right answer's score, added up block by block. index (Q,P): right items, or -1."""
+    """Items above and level with each right answer's score, added up block by block. index (Q,P): right items, or -1.
+
+    Most blocks hold no tie but the right answers with themselves; one count over the block tells.
+    """
 
     def __init__(self, index: np.ndarray, pool: int):
         self.index, self.pool, self.right = index, pool, index >= 0
         self.thresholds = np.empty(index.shape, dtype=np.float64)  # (Q,P) scores of the right answers
-        self.above, self.not_below = np.zeros(index.shape, dtype=np.int64), np.zeros(index.shape, dtype=np.int64)
-        self._flags = {}
+        self.above, self.level = np.zeros(index.shape, dtype=np.int64), np.zeros(index.shape, dtype=np.int64)
+        self._flags, self._limits = np.zeros((0, 0), dtype=bool), None
 
     def dots(self, queries, items):
         """Fills `thresholds` with products of unit rows, a few queries at a time."""
@@ -144,56 +147,62 @@ class _Counts:
         above, not_below = self.limits(rows, tolerance, block.dtype)
         if above.shape[1] >= _SORT_FROM:
             for query, line in enumerate(np.sort(block, axis=1)):
-                self.above[rows][query] = len(line) - np.searchsorted(line, above[query], "right")
-                self.not_below[rows][query] = len(line) - np.searchsorted(line, not_below[query], "left")
+                first = np.searchsorted(line, above[query], "right")
+                self.above[rows][query] = len(line) - first
+                self.level[rows][query] = first - np.searchsorted(line, not_below[query], "left")
             return
-        flags, ties = (self._space(k, block.shape) for k in (0, 1))
-        here, tied = (one[:, : block.shape[1]] for one in (flags, ties))
-        tied[...] = False
+        flags = self._space(block.shape)
+        here, equal = flags[:, : block.shape[1]], 0
         for p in range(above.shape[1]):
+            if not tolerance:
+                np.equal(block, above[:, p : p + 1], out=here)
+                equal += np.count_nonzero(flags)
             np.greater(block, above[:, p : p + 1], out=here)
             self.above[rows, p] = _count(flags)
-            if tolerance:
-                np.logical_or(tied, (block >= not_below[:, p : p + 1]) ^ here, out=tied)
-            else:
-                np.logical_or(tied, np.equal(block, above[:, p : p + 1], out=here), out=tied)
-        self.not_below[rows] = self.above[rows] + 1  # the right item itself, and most often nothing else
-        more = np.flatnonzero(_count(ties) != self.right[rows].sum(axis=1))  # rows in which something else ties
-        for p in range(above.shape[1] if len(more) else 0):
-            ties[: len(more), : block.shape[1]] = block[more] >= not_below[more, p : p + 1]
-            self.not_below[np.arange(len(self.index))[rows][more], p] = _count(ties[: len(more)])
+        self.level[rows] = 1  # a right item is level with itself, and most often with nothing else
+        if tolerance or equal != np.count_nonzero(self.right[rows]):
+            for p in range(above.shape[1]):
+                np.greater_equal(block, not_below[:, p : p + 1], out=here)
+                self.level[rows, p] = _count(flags) - self.above[rows, p]
 
-    def _space(self, which, shape):
+    def add_columns(self, block, begin, tolerance):
+        """block (b,Q): items begin, begin + 1, ... against all queries, which are its columns."""
+        if self._limits is None:  # the same for all blocks
+            self._limits = self.limits(slice(None), tolerance, block.dtype)
+            self._flags = np.empty((255, block.shape[1]), dtype=bool)  # 255 of them still fit a byte
+        above, not_below = self._limits
+        for first in range(0, len(block), 255):
+            some = block[first : first + 255]
+            flags, last = self._flags[: len(some)], begin + first + len(some)
+            for p in range(above.shape[1]):
+                own = (self.index[:, p] >= begin + first) & (self.index[:, p] < last)  # (Q,) right items of this piece
+                if tolerance:
+                    np.logical_and(np.less_equal(some, above[:, p], out=flags), some >= not_below[:, p], out=flags)
+                else:
+                    np.equal(some, above[:, p], out=flags)
+                level = tolerance or np.count_nonzero(flags) != np.count_nonzero(own)
+                self.level[:, p] += _down(flags) if level else own
+                self.above[:, p] += _down(np.greater(some, above[:, p], out=flags))
+
+    def _space(self, shape):
         """Flags for a block (b,N), in rows that `_count` can read; what lies beyond N stays False."""
         width = 8 * -(-shape[1] // 8)
         parts = -(-width // (8 * 255))
         width = 8 * parts * -(-width // (8 * parts))
-        if which not in self._flags or self._flags[which].shape[1] != width or len(self._flags[which]) < shape[0]:
-            self._flags[which] = np.zeros((shape[0], width), dtype=bool)
-        return self._flags[which][: shape[0]]
-
-    def add_columns(self, block, tolerance):
-        """block (b,Q): some items against all queries, which are its columns."""
-        above, not_below = self.limits(slice(None), tolerance, block.dtype)
-        flags = self._space(0, (min(len(block), 255), block.shape[1]))[:, : block.shape[1]]
-        for begin in range(0, len(block), 255):  # 255 of them still fit a byte
-            some = block[begin : begin + 255]
-            for p in range(above.shape[1]):
-                np.greater(some, above[:, p], out=flags[: len(some)])
-                self.above[:, p] += np.add.reduce(flags[: len(some)].view(np.uint8), axis=0, dtype=np.uint8)
-                np.greater_equal(some, not_below[:, p], out=flags[: len(some)])
-                self.not_below[:, p] += np.add.reduce(flags[: len(some)].view(np.uint8), axis=0, dtype=np.uint8)
+        if self._flags.shape[1] != width or len(self._flags) < shape[0]:
+            self._flags = np.zeros((shape[0], width), dtype=bool)
+        return self._flags[: shape[0]]
 
     def ranking(self, tolerance) -> Ranking:
         """The finished counts, each query's best right answer first."""
         scores = np.where(self.right, self.thresholds, -np.inf)
         order = np.argsort(-scores, axis=1, kind="stable")
-        scores, right, above, not_below = (
-            np.take_along_axis(one, order, axis=1) for one in (scores, self.right, self.above, self.not_below)
+        scores, right, above, level = (
+            np.take_along_axis(one, order, axis=1) for one in (scores, self.right, self.above, self.level)
         )
         right_above, right_tied = _among_right(scores, right, tolerance)
         right_tied = np.where(right, right_tied, 1)
-        tied = np.where(right, np.maximum(not_below - above, right_tied), 1)
+        tied = np.where(right, np.maximum(level, right_tied), 1)
         return Ranking(above, tied, np.where(right, right_above, 0), right_tied, right, self.pool)
 
 
@@ -219,6 +228,11 @@ def _count(flags):
     parts = -(-words.shape[1] // 255)
     sums = np.add.reduce(words.reshape(len(flags), parts, -1), axis=2)  # (b,parts)
     return np.add.reduce(sums.view(np.uint8), axis=1, dtype=np.int64)
+
+
+def _down(flags):
+    """How many of each column are True, (b,Q) -> (Q,), b at most 255."""
+    return np.add.reduce(flags.view(np.uint8), axis=0, dtype=np.uint8)
 
 
 def _matrix(scores):
