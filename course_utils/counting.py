@@ -195,6 +195,15 @@ class _Counts:
 
     def ranking(self, tolerance) -> Ranking:
         """The finished counts, each query's best right answer first."""
+        if self.right.shape[1] == 1:  # one right answer each: nothing to order
+            return Ranking(
+                self.above,
+                np.maximum(self.level, 1),
+                np.zeros_like(self.above),
+                np.ones_like(self.above),
+                self.right,
+                self.pool,
+            )
         scores = np.where(self.right, self.thresholds, -np.inf)
         order = np.argsort(-scores, axis=1, kind="stable")
         scores, right, above, level = (

@@ -44,6 +44,8 @@ class Ranking:
         """
         above, wrong, right = self._first()
         places = np.clip(self._checked(k) - above, 0, wrong + right)  # places of the first k that fall into the tie
+        if not wrong.any():  # no tie with a wrong answer
+            return (places > 0).astype(np.float64)
         missed = np.ones(len(self))  # C(wrong, places) / C(wrong + right, places): no right answer among those drawn
         for i in range(1, int(right.max()) + 1):
             missed *= np.where(i <= right, np.maximum(wrong - places + i, 0) / (wrong + i), 1.0)
