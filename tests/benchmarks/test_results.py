@@ -38,3 +38,8 @@ def test_the_table_in_the_repository_is_the_one_drawn(results):
     assert by_name["recipe_misses_vs_keras"]["high"] <= 0.9
     assert by_name["bootstrap_vs_scipy_percentile"]["low"] >= 12
     assert by_name["bootstrap_vs_scipy_bca"]["low"] >= 60
+    assert by_name["metrics_vs_clip_benchmark"]["ratio"] >= 30
+    assert by_name["metrics_vs_pytrec_eval"]["low"] >= 300
+    assert by_name["metrics_vs_torchmetrics"]["low"] >= 700
+    assert by_name["frechet_vs_torchmetrics"]["low"] >= 30
+    assert by_name["ranking_flickr30k_memory"]["high"] <= 4_000
