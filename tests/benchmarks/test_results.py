@@ -36,3 +36,5 @@ def test_the_table_in_the_repository_is_the_one_drawn(results):
     assert by_name["step_vs_tutorial"]["low"] >= 5
     assert by_name["recipe_misses_vs_tutorial"]["high"] <= 0.5
     assert by_name["recipe_misses_vs_keras"]["high"] <= 0.9
+    assert by_name["bootstrap_vs_scipy_percentile"]["low"] >= 12
+    assert by_name["bootstrap_vs_scipy_bca"]["low"] >= 60
