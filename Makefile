@@ -47,11 +47,11 @@ bench: $(VENV)/.has-test
 clean:
 	rm -rf $(VENV)
 
-# The stamps are newer than pyproject.toml as long as nothing has to be installed; `test` includes `lab` and `search`.
+# The stamps are newer than pyproject.toml as long as nothing has to be installed; `test` includes `lab`, which includes `search`.
 $(VENV)/.has-lab: pyproject.toml | $(BIN)/pip
 	@echo 'Installing the course into $(VENV) (some minutes the first time) ...'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lab]'
-	@touch $@
+	@touch $(VENV)/.has-search $@
 
 $(VENV)/.has-search: pyproject.toml | $(BIN)/pip
 	@echo 'Installing the course and its search page into $(VENV) (some minutes the first time) ...'

@@ -120,6 +120,8 @@ def read_captions(path: Path | str) -> CaptionSet:
         dataset, pictures = readers[path.suffix.lower()](path)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). {_MEND}") from error
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a whole CSV file ({error}). {_MEND}") from error
     for what, values in (
         ("picture", [one.filename for one in pictures]),
         ("picture number", [one.image_id for one in pictures]),
@@ -163,19 +165,30 @@ def _picture(where: str, filename, number, split, captions, numbers) -> Picture:
     """A checked entry. `where` names file and entry for the error."""
     if not isinstance(filename, str) or not re.fullmatch(r"[^/\\:\0-\x1f]+\.(?i:jpe?g|png)", filename):
         raise ValueError(f"{where}: {filename!r} is no plain name of a picture file. {_MEND}")
-    if split not in COUNTS:
+    if split not in tuple(COUNTS):  # a list would be unhashable
         raise ValueError(f"{where} ({filename}): unknown split {split!r}; there are {', '.join(COUNTS)}. {_MEND}")
     if not captions or not all(isinstance(text, str) and text.strip() for text in captions):
         raise ValueError(f"{where}: the picture {filename} has {'an empty caption' if captions else 'no captions'}.")
     if len(numbers) != len(captions):
         raise ValueError(f"{where}: {filename} has {len(captions)} captions but {len(numbers)} caption numbers.")
-    return Picture(filename, int(number), split, tuple(captions), tuple(int(one) for one in numbers))
+    number, *numbers = (_whole(one, f"{where} ({filename})") for one in (number, *numbers))
+    return Picture(filename, number, split, tuple(captions), tuple(numbers))
+
+
+def _whole(value, where: str) -> int:
+    """A number of a picture or caption, as an array of int64 can hold it; CSV files write it as text, some as 7.0."""
+    try:
+        if float(value) == int(float(value)) and abs(float(value)) < 2**53:  # beyond it floats skip numbers
+            return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{where}: {str(value)[:40]!r} is no whole number for a picture or caption. {_MEND}")
 
 
 def _read_json(path: Path) -> tuple[str, list[Picture]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not whole JSON ({error}). {_MEND}") from error
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise ValueError(f'{path} is not in Karpathy\'s format: it has no list called "images". {_MEND}')
@@ -216,7 +229,7 @@ def _list(text: str | None, where: str) -> list:
         if not isinstance(value, list):
             raise ValueError("no list")
         return value
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, TypeError, RecursionError) as error:
         raise ValueError(f"{where}: {str(text)[:40]!r} is not a list of captions or numbers. {_MEND}") from error
 
 
@@ -228,12 +241,16 @@ def _read_token(path: Path) -> tuple[str, list[Picture]]:
             f"his lists train.txt, val.txt and test.txt (a file name a line), into {path.parent}."
         )
     texts: dict[str, dict[int, str]] = {}
-    for k, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # split, not splitlines: a caption may hold one of the dozen characters at which that would break it
+    for k, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         match = re.fullmatch(r"([^\t#]+)#(\d+)\t(.+)", line.strip("\r\n"))
         if not match and line.strip():
             raise ValueError(f"{path}, line {k}: {line[:40]!r} is not NAME.jpg#NUMBER, a tab, and a caption. {_MEND}")
         if match and int(match[2]) < CAPTIONS and Path(match[1]).stem in splits:
-            texts.setdefault(match[1], {})[int(match[2])] = match[3].strip()
+            some, number = texts.setdefault(match[1], {}), int(match[2])
+            if number in some:
+                raise ValueError(f"{path}, line {k}: {match[1]}#{number} was there before. {_MEND}")
+            some[number] = match[3].strip()
     missing = splits.keys() - {Path(name).stem for name in texts}
     if missing:
         raise ValueError(f"{path}: {min(missing)} is on a split's list, but has no captions ({len(missing)} such).")
@@ -249,6 +266,6 @@ def _splits(folder: Path) -> dict[str, str]:
     splits = {}
     for path in sorted(folder.iterdir()):
         if match := _LISTS.fullmatch(path.name):
-            lines = path.read_text(encoding="utf-8").split()
+            lines = path.read_text(encoding="utf-8-sig").split()
             splits |= {Path(name).stem: match[1] for name in lines}
     return splits

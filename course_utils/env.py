@@ -53,6 +53,17 @@ class Session:
                 raise ValueError(f"Size {name!r} needs three values ({', '.join(PROFILES)}), not {values!r}.")
         return Sizes(self.profile, sizes)
 
+    def script(self, name: str) -> Path:
+        """Where one of the course's programs lies, such as "export_scenes.py", in a checkout and installed alike.
+
+        Raises FileNotFoundError naming those that are there.
+        """
+        folder = Path(__file__).resolve().parent.parent / "data_scripts"
+        if not (folder / name).is_file():
+            there = ", ".join(sorted(path.name for path in folder.glob("*.py"))) or "none"
+            raise FileNotFoundError(f"No program {name!r} in {folder}; there are: {there}.")
+        return folder / name
+
     def __repr__(self) -> str:
         number = str(self.dtype).removeprefix("torch.")
         versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "transformers", "numpy"))

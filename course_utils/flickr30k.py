@@ -123,6 +123,11 @@ def read_manifest(folder: Path | str) -> dict:
     Raises FileNotFoundError or ValueError. It takes no time; `verify` compares contents.
     """
     folder = Path(folder)
+    if not (folder / "manifest.json").is_file():
+        what = "is no folder" if not folder.is_dir() else "is not prepared: it has no manifest.json"
+        raise FileNotFoundError(
+            f"{folder} {what}. Make it: python data_scripts/prepare_flickr30k.py --source RAW --out {folder}"
+        )
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         number, files = manifest["format"], manifest["files"]

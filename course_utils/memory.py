@@ -91,7 +91,8 @@ def explained(rows: int) -> Iterator[None]:
     try:
         yield
     except (_OUT_OF_MEMORY, MemoryError, RuntimeError) as error:
-        if not isinstance(error, (_OUT_OF_MEMORY, MemoryError)) and "can't allocate memory" not in str(error):
+        # A CPU's allocator says "can't allocate memory", on Windows "not enough memory".
+        if not isinstance(error, (_OUT_OF_MEMORY, MemoryError)) and "DefaultCPUAllocator" not in str(error):
             raise
         first = str(error).strip().partition("\n")[0]
         raise MemoryError(

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from course_utils.attention import MultiHeadAttention
+
 
 class ConvTower(nn.Module):
     """A small convolutional picture encoder that keeps *where* things are.
@@ -16,6 +18,7 @@ class ConvTower(nn.Module):
     images (B,3,H,W) in [0, 1] -> (B,width). Each stage halves the side; GroupNorm, since BatchNorm lets pictures of one
     batch see each other and made recall swing between checkpoints. The last map is flattened, not averaged: an average
     forgets positions, and "left of" is a position. size: side H = W in pixels, divisible by 2 ** len(channels).
+    For Grad-CAM hook `features[5]`, the second stage, (B,64,size // 4,size // 4): the last map is too coarse to point.
     Raises ValueError for another size.
     """
 
@@ -37,6 +40,75 @@ class ConvTower(nn.Module):
             raise ValueError(f"ConvTower: images must be (B,3,{self.size},{self.size}); got {tuple(images.shape)}.")
         maps = self.features(images - 0.5)  # (B,C,side,side)
         return self.project(maps.flatten(1))  # (B,C*side*side) -> (B,width)
+
+
+class PatchTower(nn.Module):
+    """A small vision transformer: a picture is cut into patches, which read one another like words.
+
+    images (B,3,H,W) in [0, 1] -> (B,width). size: side H = W in pixels; patch: side of a patch, which divides it. There
+    are P = side ** 2 patches, side = size // patch, row by row from the top left. pool="class": a token of its own
+    comes first, T = 1 + P, and what it has read is the output; "mean": the average of the patches, T = P. `attend` also
+    gives who read whom. For Grad-CAM hook `blocks[-1].norm`, (B,T,D): behind it the class token reads the patches for
+    the last time, so later layers hand the patches no gradient; `as_map` lays what was hooked out as a picture.
+
+    Raises ValueError for a patch that does not divide the size, heads that do not divide the width, another pool, or
+    images of another shape. Source: Dosovitskiy et al. 2021, with normalisation first and a small picture in mind.
+    """
+
+    def __init__(self, size: int, patch: int, width: int, depth: int, heads: int, pool: str = "class"):
+        super().__init__()
+        if patch < 1 or size < patch or size % patch:
+            raise ValueError(f"PatchTower: size {size} is not divisible into patches of {patch} pixels.")
+        if pool not in ("class", "mean"):
+            raise ValueError(f"PatchTower: pool={pool!r} is neither 'class' nor 'mean'.")
+        self.size, self.width, self.pool, self.side = size, width, pool, size // patch
+        self.embed = nn.Conv2d(3, width, patch, stride=patch)  # (B,3,H,W) -> (B,D,side,side)
+        self.token = nn.Parameter(torch.randn(width) * 0.02) if pool == "class" else None
+        tokens = self.side**2 + (pool == "class")
+        self.positions = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, images):
+        return self.attend(images)[0]
+
+    def attend(self, images):
+        """images (B,3,H,W) -> features (B,D), and of each block attn (B,h,T,T): row i is what token i read of each."""
+        if images.shape[1:] != (3, self.size, self.size):
+            raise ValueError(f"PatchTower: images must be (B,3,{self.size},{self.size}); got {tuple(images.shape)}.")
+        x = self.embed(images - 0.5).flatten(2).transpose(1, 2)  # (B,D,side,side) -> (B,P,D)
+        if self.token is not None:
+            x = torch.cat([self.token.expand(len(x), 1, -1), x], dim=1)  # (B,1+P,D)
+        x, attn = x + self.positions, []
+        for block in self.blocks:
+            x, read = block(x)
+            attn.append(read)
+        x = self.norm(x)
+        return x[:, 0] if self.pool == "class" else x.mean(dim=1), attn
+
+    def as_map(self, tokens):
+        """Rows of tokens (B,T,D) -> (B,D,side,side), without the class token: hooked activations as a picture."""
+        patches = tokens[:, -(self.side**2) :]  # (B,P,D)
+        return patches.transpose(1, 2).unflatten(-1, (self.side, self.side))
+
+
+class _Block(nn.Module):
+    """x (B,T,D) reads itself, then an MLP, each added to what was there -> x, attn (B,h,T,T)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.norm, self.attention, self.norm_mlp = (
+            nn.LayerNorm(width),
+            MultiHeadAttention(width, heads),
+            nn.LayerNorm(width),
+        )
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x):
+        normed = self.norm(x)
+        read, attn = self.attention(normed, normed)
+        x = x + read
+        return x + self.mlp(self.norm_mlp(x)), attn
 
 
 class TransformerWords(nn.Module):

@@ -103,7 +103,7 @@ def build(finder: Finder, title: str, about: str = "", examples: Sequence[str] =
     try:
         import gradio
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('The search page needs Gradio: pip install -e ".[search]"') from error
+        raise ModuleNotFoundError("The search page needs Gradio: pip install faiss-cpu gradio") from error
 
     def words(text: str, language: str = GUESS) -> str:
         return words_html(finder, text, language, k)

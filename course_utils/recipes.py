@@ -85,9 +85,8 @@ def save(retriever: Retriever, folder: Path | str) -> None:
     """Note beside the checkpoints what `load` needs: the recipe and the tokenizer."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    about = asdict(retriever.recipe)
-    about["train"]["dtype"] = str(retriever.recipe.train.dtype)
-    for name, content in ((_WORDS, retriever.tokenizer.to_str()), (_ABOUT, json.dumps(about, indent=1) + "\n")):
+    about = json.dumps(as_json(retriever.recipe), indent=1) + "\n"
+    for name, content in ((_WORDS, retriever.tokenizer.to_str()), (_ABOUT, about)):
         (folder / f"{name}.part").write_text(content, encoding="utf-8")
         os.replace(folder / f"{name}.part", folder / name)
 
@@ -100,10 +99,7 @@ def load(folder: Path | str, which: str = "best") -> Retriever:
     folder = Path(folder)
     found = checkpoints.read(folder, which)
     try:
-        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        about["train"]["dtype"] = getattr(torch, about["train"]["dtype"].removeprefix("torch."))
-        about["train"] = TrainConfig(**about["train"])
-        recipe = Recipe(**{one.name: about[one.name] for one in fields(Recipe)})
+        recipe = from_json(json.loads((folder / _ABOUT).read_text(encoding="utf-8")))
         words = Tokenizer.from_file(str(folder / _WORDS))
     except FileNotFoundError:
         raise
@@ -117,6 +113,20 @@ def load(folder: Path | str, which: str = "best") -> Retriever:
     checkpoints.restore(found, retriever.model)
     retriever.model.eval()
     return retriever
+
+
+def as_json(recipe: Recipe) -> dict:
+    """The recipe as JSON can hold it."""
+    about = asdict(recipe)
+    about["train"]["dtype"] = str(recipe.train.dtype)
+    return about
+
+
+def from_json(about: dict) -> Recipe:
+    """What `as_json` made, as a recipe again. Raises KeyError, TypeError or ValueError for anything else."""
+    train = dict(about["train"])
+    train["dtype"] = getattr(torch, train["dtype"].removeprefix("torch."))
+    return Recipe(**{one.name: about[one.name] for one in fields(Recipe)} | {"train": TrainConfig(**train)})
 
 
 def contrast(pairs, batch, gather: Callable = losses.gather_rows) -> torch.Tensor:

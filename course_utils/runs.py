@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +52,14 @@ class Keeper:
         self.run, self.accelerator = run, accelerator
         self.history, self.measures, self.best, self.writer = [], [], None, None
         plain = {name: str(value) if name == "dtype" else value for name, value in vars(config).items()}
+        self.spent, self.started = 0.0, time.perf_counter()  # seconds before this start, in all starts together
         self.identity = {"config": plain, "processes": accelerator.num_processes, "data": data}
 
     def resume(self, model, optimizer, schedule, batches) -> Iterator[dict]:
         """Put model, optimiser, schedule, scaler and generators where the last checkpoint was; returns what is left."""
         run = self.run
+        if run is not None and not checkpoints.exists(run.folder):
+            _require_folder(Path(run.folder))
         if run is not None and checkpoints.exists(run.folder):
             if not run.resume:
                 raise ValueError(
@@ -67,7 +72,7 @@ class Keeper:
                 raise checkpoints.CheckpointError(f"{found.where} was not written by fit: it has no {min(lacking)}.")
             checkpoints.restore(found, model, optimizer)
             self.history, self.measures, self.best = (found.about[key] for key in ("history", "measures", "best"))
-            done = len(self.history)
+            done, self.spent = len(self.history), found.about.get("seconds", 0.0)
             schedule.load_state_dict(schedule.state_dict() | {"last_epoch": done - 1, "_step_count": done + 1})
             schedule.step()
             if self.accelerator.scaler is not None:
@@ -103,6 +108,7 @@ class Keeper:
             self.best = {"step": done, "value": value} if better else self.best
             scaler = self.accelerator.scaler
             about = {"step": done, "history": self.history, "measures": self.measures, "best": self.best}
+            about["seconds"] = round(self.spent + time.perf_counter() - self.started, 1)
             about |= {"random": states, "scaler": scaler and scaler.state_dict(), "identity": self.identity}
             checkpoints.write(run.folder, checkpoints.snapshot(model, optimizer), about, better)
         self.accelerator.wait_for_everyone()
@@ -140,3 +146,17 @@ class Keeper:
         """Finish TensorBoard's file."""
         if self.writer is not None:
             self.writer.close()
+
+
+def _require_folder(folder: Path) -> None:
+    """A folder that cannot be written is told before the first step, not after the steps to the first checkpoint."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise checkpoints.CheckpointError(
+            f"Run: checkpoints cannot go to {folder}: {error}. Name another folder."
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise checkpoints.CheckpointError(
+            f"Run: checkpoints cannot go to {folder}: it is read-only. Name another folder."
+        )

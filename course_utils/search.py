@@ -21,7 +21,7 @@ from course_utils import uploads
 try:
     import faiss
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError('The search needs faiss: pip install -e ".[search]"') from missing
+    raise ModuleNotFoundError("The search needs faiss: pip install faiss-cpu gradio") from missing
 
 KIND = "course index 1"  # what a saved index says of itself
 WORDS = 32  # of a question; the rest is cut off, and said

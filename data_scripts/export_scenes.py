@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from packing import BuildError, require_disk
+from packing import BuildError, alone, require_disk
 from PIL import Image
 from resizing import write_text
 from tqdm import tqdm
@@ -58,8 +58,14 @@ def chosen(scenes: Scenes, count: int) -> Iterator[int]:
 def export(out: Path, counts: dict[str, int], config: SceneConfig, seed: int = 0) -> Path:
     """Write the scenes into `out` and return the path of the caption file, which is written last.
 
-    Pictures that are there already from an interrupted run with the same arguments are kept.
+    Pictures that are there already from an interrupted run with the same arguments are kept. Where another run is
+    writing them, it is waited for.
     """
+    with alone(out):
+        return _export(out, counts, config, seed)
+
+
+def _export(out: Path, counts: dict[str, int], config: SceneConfig, seed: int) -> Path:
     about = {"seed": seed, "size": config.size, "counts": list(config.counts), "background": config.background}
     about |= {"objects": list(config.objects), "quality": QUALITY}
     settings = json.dumps(about | {"splits": counts}, sort_keys=True)

@@ -1,15 +1,18 @@
-"""What both data builders share: encoding pictures, writing parquet and manifest without leaving half a file.
+"""What the data programs share: encoding pictures, writing parquet and manifest whole, one run at a time in a folder.
 
 Everything here is deterministic: the same input and the same library versions give the same bytes.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,53 @@ MEDIA = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 class BuildError(Exception):
     """A build that cannot go on. The message says what is wrong, where, and how to mend it."""
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Let one run at a time work in the folder `out`, which is made; a second one says that it waits, and does.
+
+    The system lifts the lock of a run that was killed. Where it knows no locks (Windows, some network folders), nothing
+    is waited for.
+    """
+    made = not out.exists()
+    lock = _locked(out)
+    try:
+        yield
+    finally:
+        if lock:
+            (out / ".lock").unlink(missing_ok=True)
+            lock.close()
+        if made:
+            with contextlib.suppress(OSError):  # not empty
+                out.rmdir()
+
+
+def _locked(out: Path):
+    """The open and locked file `.lock` in `out`, or None where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:
+        out.mkdir(parents=True, exist_ok=True)
+        return None
+    while True:
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = (out / ".lock").open("w")
+        except FileNotFoundError:  # the folder was removed by the run that was here
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another run is at work in {out}. Waiting until it ends.", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            lock.close()
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), (out / ".lock").stat()):
+                return lock
+        lock.close()  # the run that was here has removed this file: lock the one that is there now
 
 
 def require_disk(folder: Path, needed: int) -> None:

@@ -12,7 +12,6 @@ is finished is not done twice. Work in progress lies in `.unfinished`, downloads
 """
 
 import argparse
-import contextlib
 import hashlib
 import os
 import re
@@ -26,7 +25,7 @@ import flickr30k_sources
 import shards
 from downloads import Damaged
 from flickr30k_sources import Offer
-from packing import BuildError, require_disk
+from packing import BuildError, alone, require_disk
 from resizing import Plan
 from tqdm import tqdm
 
@@ -69,7 +68,7 @@ class Job:
 
 def prepare(job: Job) -> dict:
     """Bring `job.out` to the prepared state and return its manifest. Raises BuildError with what to do."""
-    with _alone(job.out):
+    with alone(job.out):
         manifest = _finished(job)
         if manifest is None:
             manifest = _prepare(job)
@@ -210,29 +209,6 @@ def _require_disk(job: Job, offer: Offer, captions: CaptionSet | None) -> None:
     if any(not isinstance(one, Path) for one in offer.pictures):
         needed += offer.bytes or DOWNLOAD
     require_disk(job.out, max(needed - here, 50_000_000))
-
-
-@contextlib.contextmanager
-def _alone(out: Path):
-    """Keep a second run out of the same folder while this one lasts; the system lifts the lock of a killed one."""
-    made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BuildError(f"Another run is preparing {out} at this moment. Wait for it.") from error
-        try:
-            yield
-        finally:
-            (out / ".lock").unlink(missing_ok=True)
-            if made and not any(out.iterdir()):
-                out.rmdir()
 
 
 def _cores() -> int:

@@ -177,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nThe page has ended.")
         return 0
-    except (ModuleNotFoundError, towers.MissingWeights, OSError) as error:
+    except (ModuleNotFoundError, towers.MissingWeights, OSError, OverflowError) as error:  # no port is above 65535
         print(f"search_page: {error}", file=sys.stderr)
         return 2
     finally:

@@ -6,10 +6,10 @@
 
 DATA is a folder that data_scripts/prepare_flickr30k.py has prepared. OUT receives checkpoints (the last and the best by
 mean recall on the validation split), TensorBoard's curves, and card.json: data, seed, settings, commit, and recall in
-both directions with 95 % intervals. `course_utils.recipes.load(OUT)` reads the best again. Interrupted or killed, the
-same command with --resume goes on to the same result. A batch is what all processes share: two processes train like
-one. (On CPUs use torchrun --nproc_per_node 2 in its place: accelerate starts several processes on GPUs only.) Before
-the first step its memory is counted; where it will not fit, the program says what would.
+both directions with 95 % intervals, with --test on the test split too. `course_utils.recipes.load(OUT)` reads the best
+again. Interrupted or killed, the same command with --resume goes on to the same result. A batch is what all processes
+share: two processes train like one. (On CPUs use torchrun --nproc_per_node 2 in its place: accelerate starts several
+processes on GPUs only.) Before the first step its memory is counted; where it will not fit, it is said what would.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -94,12 +93,14 @@ def commit() -> str | None:
     return head.strip() + ("+" if changed.strip() else "")
 
 
-def card(options, recipe: recipes.Recipe, state: PartialState, val: Feed) -> dict:
-    """What was trained, on what, how and how well: the best checkpoint, measured again."""
+def card(options, recipe: recipes.Recipe, state: PartialState, held_out: dict[str, Feed]) -> dict:
+    """What was trained, on what, how and how well: the best checkpoint, measured on the splits held out."""
     retriever = recipes.load(options.out)
-    model = retriever.model.to(state.device)
-    with torch.autocast(state.device.type, recipe.train.dtype, enabled=recipe.train.dtype != torch.float32):
-        z_img, z_txt = retrieval.encode(model, val)
+    model, measured = retriever.model.to(state.device), {}
+    for split, feed in held_out.items():
+        with torch.autocast(state.device.type, recipe.train.dtype, enabled=recipe.train.dtype != torch.float32):
+            z_img, z_txt = retrieval.encode(model, feed)
+        measured[split] = retrieval.facts(z_img, z_txt, feed.owners)
     manifest = read_manifest(options.data)
     about = checkpoints.read(options.out).about
     plain = asdict(recipe)
@@ -117,9 +118,11 @@ def card(options, recipe: recipes.Recipe, state: PartialState, val: Feed) -> dic
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "accelerate", "course_utils")},
         "steps": len(about["history"]),
+        "seconds": about.get("seconds"),  # all starts of a resumed training together
         "best_step": about["best"]["step"],
         "split": "val",
-        "records": retrieval.facts(z_img, z_txt, val.owners),
+        "records": measured["val"],
+        "test": measured.get("test"),
     }
 
 
@@ -132,7 +135,8 @@ def train(options, state: PartialState) -> dict | None:
     name = read_manifest(options.data)["dataset"]
     counts = read_manifest(options.data)["splits"]
     counts = None if name == "flickr30k" else {split: stop - start for split, (start, stop) in counts.items()}
-    sets = {split: Flickr30k(options.data, split, name, counts) for split in ("train", "val")}
+    splits = ("train", "val", "test") if options.test else ("train", "val")
+    sets = {split: Flickr30k(options.data, split, name, counts) for split in splits}
     retriever = recipes.build(recipe, sets["train"].texts, not options.random_weights)
     if options.random_weights and state.is_main_process:
         print(f"The towers of {recipe.name} have random weights: shapes and speed are right, recall will not be.")
@@ -148,11 +152,10 @@ def train(options, state: PartialState) -> dict | None:
     batches = feeds["train"].batches(recipe.batch_size, recipe.train.steps, options.seed, share)
     run = training.Run(options.out, options.every, evaluator(feeds["val"], recipe.train.dtype), JUDGE,
                        options.tensorboard, options.resume)  # fmt: skip
-    started = time.perf_counter()
     training.fit(retriever.model, batches, recipes.contrast, recipe.train, recipe.name, run)
     if not state.is_main_process:
         return None
-    found = card(options, recipe, state, feeds["val"]) | {"seconds": round(time.perf_counter() - started, 1)}
+    found = card(options, recipe, state, {split: feeds[split] for split in splits[1:]})
     draft = options.out / "card.json.part"
     draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     os.replace(draft, options.out / "card.json")
@@ -176,6 +179,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="what towers compute in")
     made.add_argument("--every", type=int, default=100, help="steps between checkpoints (default 100)")
     made.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default 0)")
+    made.add_argument("--test", action="store_true", help="at the end, measure the best on the test split too")
     made.add_argument("--no-tensorboard", dest="tensorboard", action="store_false", help="write no curves")
     return made
 
@@ -186,14 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         state = PartialState(cpu=not torch.cuda.is_available())
         found = train(options, state)
-    except (
-        FileNotFoundError,
-        ModuleNotFoundError,
-        ValueError,
-        MissingWeights,
-        MemoryError,
-        FloatingPointError,
-    ) as error:
+    except (ModuleNotFoundError, OSError, ValueError, MissingWeights, MemoryError, FloatingPointError) as error:
         print(f"train_retriever: {error}", file=sys.stderr)
         if isinstance(error, MissingWeights):
             print("Here: --random-weights builds the same shapes without them.", file=sys.stderr)
@@ -202,9 +199,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nStopped. The same command with --resume goes on.", file=sys.stderr)
         return 130
     if found:
-        for one in found["records"]:
-            low, high = one["interval"]
-            print(f"val {one['name']} {one['value']:.3f} ({low:.3f} to {high:.3f}; chance {one['chance']:.3f})")
+        for split, records in (("val", found["records"]), ("test", found["test"] or [])):
+            for one in records:
+                low, high = one["interval"]
+                figures = f"{one['value']:.3f} ({low:.3f} to {high:.3f}; chance {one['chance']:.3f})"
+                print(f"{split} {one['name']} {figures}")
         print(f"{options.out / 'card.json'}: best of {found['steps']} steps was {found['best_step']}.")
     state.wait_for_everyone()  # a process that leaves early takes the others down
     state.destroy_process_group()

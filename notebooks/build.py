@@ -90,7 +90,9 @@ def with_setup(cells, master):
     title, _, rest = cells[0].source.partition("\n")
     cells[0].source = f"{title}\n\n{badge}\n\n{rest.strip()}"
     setup = (HERE / "src" / "_setup.py").read_text(encoding="utf-8").strip()
-    values = {"install": f"course_utils @ git+{address}@{ref}", "lesson": master.stem[:2]}
+    extras = project["tool"]["course"]["extras"].get(master.stem[:2])
+    install = f"course_utils{f'[{extras}]' if extras else ''} @ git+{address}@{ref}"
+    values = {"install": install, "lesson": master.stem[:2]}
     for name, value in (values | {"edition": project["project"]["version"]}).items():
         setup = setup.replace(f"{{{name}}}", value)
     return cells[:2] + [nbformat.v4.new_code_cell(setup)] + cells[2:]
@@ -227,6 +229,7 @@ def main(arguments=None):
         try:
             if options.check:
                 problems += stale(master)
+                build(master, "nbgrader")  # is written on demand alone; its limits hold all the same
             elif options.nbgrader:
                 export(options.nbgrader, [master.stem])
             else:

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "text": set(),
     "batches": {"stamps", "scenes", "flickr30k", "text"},
     "towers": {"stamps"},  # the shipped features are features of the stamps
-    "models": set(),
+    "models": {"attention"},  # a tower over patches that returns its weights
     "losses": set(),
     "training": {"memory", "runs"},  # the loop; it was too long for one module:
     "runs": {"checkpoints"},  # what a long training keeps,
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "captioned": set(),  # batches of pictures and captions from a uint8 cache; any set with Flickr30k's arrays will do
     "retrieval": {"metrics"},  # a set encoded once and ranked both ways
     "recipes": {"towers", "models", "training", "text", "checkpoints", "retrieval", "losses"},  # one line a retriever
+    "shipped": {"models", "recipes", "text", "checkpoints"},  # small trained retrievers that lessons begin with
     "metrics": set(),
     "search": {"uploads"},  # index and questions; it would be too long with
     "uploads": set(),  # pictures from strangers
@@ -193,8 +194,10 @@ def test_no_file_is_too_big_for_the_web():
 def test_the_conda_environment_has_the_same_floors():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["lab"]]
-    wanted = {item.partition(";")[0].strip() for item in wanted if "python_version" not in item}
+    own = next(item for item in wanted if item.startswith("course_utils["))  # the extras that every reader needs
+    wanted = {item.partition(";")[0].strip() for item in wanted if "python_version" not in item and item != own}
     lines = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
+    assert any(line.partition("#")[0].strip() == f"- -e .{own.removeprefix('course_utils')}" for line in lines)
     given = {line.strip(" -").partition("#")[0].strip() for line in lines if ">=" in line}
     renamed = {"torch": "pytorch", "matplotlib": "matplotlib-base", "soundfile": "pysoundfile"}  # conda's own names
     wanted = {renamed.get(item.partition(">=")[0], item.partition(">=")[0]) + ">=" + item.partition(">=")[2]

@@ -61,6 +61,12 @@ def test_set_up_and_badge_come_from_the_one_address(mini, lesson):
     assert "github/my-fork/multimodal-course/blob/main/notebooks/98_mini.ipynb" in notebook.cells[0].source
     assert "git+https://github.com/my-fork/multimodal-course@main" in notebook.cells[2].source
     assert 'lesson="98"' in notebook.cells[2].source
+    assert '"course_utils @ git+' in notebook.cells[2].source
+
+
+def test_a_lesson_installs_the_extras_that_it_needs(mini, lesson):
+    change(mini.HERE.parent / "pyproject.toml", 'extras = { "06"', 'extras = { "98"')
+    assert '"course_utils[search,tensorboard] @ git+' in mini.build(lesson, "learner").cells[2].source
 
 
 @pytest.mark.parametrize(
@@ -145,6 +151,16 @@ def test_a_changed_master_fails_the_check(mini, lesson, capsys):
     change(lesson, "How many days", "How many whole days")
     assert mini.main(["--check"]) == 1
     assert capsys.readouterr().err.count("differs") == 2
+
+
+def test_the_check_also_looks_at_the_classroom_export(mini, capsys, monkeypatch):
+    mini.main([])
+    sound = mini.notebook_problems
+    monkeypatch.setattr(
+        mini, "notebook_problems", lambda notebook, kind: sound(notebook, kind) or ["long"] * (kind == "nbgrader")
+    )
+    assert mini.main(["--check"]) == 1
+    assert "98_mini (nbgrader), long" in capsys.readouterr().err
 
 
 def test_broken_and_stray_notebooks_fail_the_check(mini, capsys):

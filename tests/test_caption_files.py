@@ -66,6 +66,15 @@ def test_a_list_as_python_writes_it_and_a_mark_at_the_start(mini, tmp_path):
     assert read_captions(path).pictures[0].captions == ("A dog.", "It's a cat.")
 
 
+def test_marks_at_the_start_and_odd_line_breaks_lose_no_caption(mini, tmp_path):
+    files = {name: b"\xef\xbb\xbf" + content for name, content in mini.token().items()}
+    first = b"\xef\xbb\xbf" + mini.karpathy()
+    assert read_captions(put(tmp_path, files)) == read_captions(put(tmp_path, {"dataset_flickr30k.json": first}))
+    text = files["results_20130124.token"].replace(b"\n", "\u2028after it\r\n".encode())
+    pictures = read_captions(put(tmp_path, {"results_20130124.token": text})).pictures
+    assert all(one.endswith("\u2028after it") for picture in pictures for one in picture.captions)
+
+
 def test_only_the_whole_set_is_flickr30k(mini, tmp_path):
     captions = read_captions(put(tmp_path, {"dataset_flickr30k.json": mini.karpathy()}))
     with pytest.raises(
@@ -112,6 +121,11 @@ def cut_token(mini):
     return mini.token() | {"results_20130124.token": mini.token()["results_20130124.token"][:300]}
 
 
+def twice_token(mini):
+    text = mini.token()["results_20130124.token"]
+    return mini.token() | {"results_20130124.token": text + text[: text.index(b"\n") + 1]}
+
+
 def bad_token(mini):
     return mini.token() | {"results_20130124.token": b"1.jpg A dog.\n"}
 
@@ -127,11 +141,21 @@ BAD = [
     (edited(lambda images: images[3]["sentences"][0].update(raw=" ")), "has an empty caption"),
     (edited(lambda images: images[0].update(filename="../../x.jpg")), "is no plain name of a picture file"),
     (edited(lambda images: images[0].update(filename="C:\\x.jpg")), "is no plain name"),
+    (edited(lambda images: images[4].update(split=["train"])), r"images\[4\] .*unknown split \['train'\]"),
+    (edited(lambda images: images[4].update(imgid=None)), r"images\[4\] .*'None' is no whole number"),
+    (edited(lambda images: images[4].update(imgid=1.5)), r"'1.5' is no whole number"),
+    (edited(lambda images: images[4].update(imgid=1e400)), r"'inf' is no whole number"),
+    (edited(lambda images: images[4].update(imgid=10**30)), r"'1000.*' is no whole number"),
+    (edited(lambda images: images[4]["sentences"][0].update(sentid="x")), r"images\[4\] .*'x' is no whole number"),
+    (file("captions.json", b"[" * 100_000), "is not whole JSON .*recursion"),
     (edited(lambda images: images.append(images[0])), "picture '1000092795.jpg' comes 2 times"),
     (edited(lambda images: images[1].update(imgid=0)), "picture number 0 comes 2 times"),
     (file("x_annotations.csv", b"image,caption\n1.jpg,A dog.\n"), "no column 'raw'.* has image, caption"),
     (file("x_annotations.csv", b""), "no column 'raw'.* has nothing"),
     (file("x_annotations.csv", b"raw,split,filename\nA dog.,train,1.jpg\n"), "line 2: 'A dog.' is not a list"),
+    (file("x_annotations.csv", b"raw,split,filename\n" + b"a" * 200_000), "not a whole CSV file .*field limit"),
+    (file("x_annotations.csv", b"raw,split,filename\n\"['a', {[]: 1}]\",train,1.jpg\n"), "line 2: .* is not a list"),
+    (twice_token, r"line \d+: 1000092795.jpg#0 was there before"),
     (bad_token, r"line 1: '1.jpg A dog.' is not NAME"),
     (cut_token, "is on a split's list, but has no captions"),
 ]

@@ -143,7 +143,14 @@ def test_skipping_gives_the_batches_that_would_have_come(make):
     for count in (0, 1, 2, 5, 9):
         assert same(series.skip(count), whole[count:])
     assert same(series.skip(3).skip(2), whole[5:])
-    assert series.about == {"pictures": 10, "size": 8, "captions": 2, "flip": True, "batch_size": 4, "seed": 3}
+    known = {"pictures": 10, "size": 8, "captions": 2, "flip": True, "batch_size": 4, "seed": 3}
+    assert series.about == known | {"texts": series.about["texts"]}
+
+
+def test_a_set_of_the_same_size_with_other_captions_is_another_set(make):
+    texts = captions()
+    one, same_texts, other = (make(texts=some).batches(4, 9, 3).about for some in (texts, list(texts), texts[::-1]))
+    assert one == same_texts and one["texts"] != other["texts"] and one["pictures"] == other["pictures"]
 
 
 def test_processes_share_the_batch_of_one(make):

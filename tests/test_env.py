@@ -35,6 +35,13 @@ def test_gpu_without_cuda_says_what_to_do(no_gpu):
         env.start("98", profile="gpu")
 
 
+def test_a_session_knows_where_the_programs_lie():
+    session = env.start("98")
+    assert "argparse" in session.script("export_scenes.py").read_text(encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match="'export_stamps.py'.*export_scenes.py"):
+        session.script("export_stamps.py")
+
+
 def test_a_session_seeds_all_three_generators():
     draws = []
     for seed in (7, 7, 8):

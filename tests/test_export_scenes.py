@@ -1,6 +1,7 @@
 """Scenes in Flickr30k's format: true to their scenes, the same twice, read and prepared like Flickr30k itself."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -88,6 +89,19 @@ def test_an_interrupted_export_goes_on(program, tmp_path, monkeypatch):
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
     with pytest.raises(program.BuildError, match="holds other pictures"):
         program.export(tmp_path / "parts", FEW, SceneConfig(size=65, counts=(1, 4)))
+
+
+def test_four_runs_at_once_draw_each_picture_once(program, tmp_path, monkeypatch):
+    config, drawn, draw = SceneConfig(size=64, counts=(1, 4)), [], program._picture
+    monkeypatch.setattr(program, "_picture", lambda *some: (drawn.append(1), draw(*some)))
+    runs = [threading.Thread(target=program.export, args=(tmp_path / "many", FEW, config)) for _ in range(4)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(60)
+    assert len(drawn) == sum(FEW.values()) and not (tmp_path / "many/.lock").exists()
+    program.export(tmp_path / "one", FEW, config)
+    assert files(tmp_path / "many") == files(tmp_path / "one")
 
 
 def test_the_same_reader_and_the_same_preparation(program, script, tmp_path, capsys):

@@ -120,12 +120,13 @@ def test_one_row_draws_no_line():
         memory.estimate(Two(), {"images": torch.rand(1, 10)}, squares)
 
 
-def test_running_out_is_explained_and_other_errors_pass():
+@pytest.mark.parametrize("words", ["can't allocate memory", "not enough memory"], ids=["Linux", "Windows"])
+def test_running_out_is_explained_and_other_errors_pass(words):
     with (
         pytest.raises(MemoryError, match="A step with 64 rows.*TrainConfig.chunk, for instance to 16"),
         memory.explained(64),
     ):
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 99 bytes.")
+        raise RuntimeError(f"[enforce fail] DefaultCPUAllocator: {words}: you tried 99 bytes.")
     with pytest.raises(RuntimeError, match="shapes differ"), memory.explained(64):
         raise RuntimeError("shapes differ")
     with pytest.raises(MemoryError, match="64 rows"), memory.explained(64):

@@ -120,6 +120,97 @@ def test_a_picture_of_another_shape_is_refused(shape):
         models.ConvTower(64)(torch.rand(shape))
 
 
+# Patch tower ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pool", ["class", "mean"])
+def test_patches_and_who_read_whom(pool):
+    tower = models.PatchTower(32, 8, width=24, depth=2, heads=3, pool=pool)
+    tokens = 17 if pool == "class" else 16  # 4 x 4 patches
+    features, attn = tower.attend(torch.rand(5, 3, 32, 32))
+    assert features.shape == (5, tower.width) == (5, 24)
+    assert [tuple(one.shape) for one in attn] == [(5, 3, tokens, tokens)] * 2
+    for one in attn:
+        torch.testing.assert_close(one.sum(dim=-1), torch.ones(5, 3, tokens))
+
+
+@pytest.mark.parametrize("pool", ["class", "mean"])
+def test_gradients_reach_all_of_the_patch_tower_and_every_pixel(pool):
+    tower = models.PatchTower(16, 4, width=8, depth=2, heads=2, pool=pool)
+    images = torch.rand(2, 3, 16, 16, requires_grad=True)
+    weights = torch.randn(8)
+    (tower(images) @ weights).sum().backward()
+    nothing = [name for name, p in tower.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # A key's bias adds the same to every score of a row, which a softmax does not see: rounding is all its gradient.
+    assert [name for name in nothing if not name.endswith("key.bias")] == []
+    assert (images.grad.abs().sum(dim=1) > 0).all()
+
+
+def test_a_patch_is_cut_where_the_map_says():
+    """Without positions and without reading one another, a bright patch changes one place of the map: its own."""
+    tower = models.PatchTower(32, 8, width=8, depth=1, heads=1)
+    hooked = []
+    tower.blocks[-1].norm.register_forward_hook(lambda module, inputs, output: hooked.append(output))
+    images = torch.full((2, 3, 32, 32), 0.5)
+    images[1, :, 8:16, 24:32] = 1.0  # second row of patches, fourth column
+    tower(images)
+    change = (tower.as_map(hooked[0])[1] - tower.as_map(hooked[0])[0]).abs().sum(dim=0)  # (side,side)
+    assert change.shape == (tower.side, tower.side) == (4, 4)
+    assert change.nonzero().tolist() == [[1, 3]]
+
+
+def test_class_token_is_what_was_read_and_mean_is_the_average():
+    """The output is the last block's result at the class token, or averaged over patches."""
+    for pool, take in (("class", lambda x: x[:, 0]), ("mean", lambda x: x.mean(dim=1))):
+        tower = models.PatchTower(16, 4, width=8, depth=1, heads=2, pool=pool)
+        tower.norm = torch.nn.Identity()  # nothing to compute: it shows what comes out of the blocks
+        images = torch.rand(3, 3, 16, 16)
+        x = tower.embed(images - 0.5).flatten(2).transpose(1, 2)  # (B,P,D)
+        if pool == "class":
+            x = torch.cat([tower.token.expand(3, 1, -1), x], dim=1)
+        torch.testing.assert_close(tower(images), take(tower.blocks[0](x + tower.positions)[0]))
+
+
+def test_patches_of_a_batch_do_not_see_each_other_and_places_reach_the_output():
+    tower = models.PatchTower(32, 8, width=24, depth=2, heads=3, pool="mean")
+    images = torch.rand(4, 3, 32, 32)
+    together = tower(images)
+    for i in range(4):
+        torch.testing.assert_close(tower(images[i : i + 1])[0], together[i], atol=1e-5, rtol=1e-5)
+    moved = tower(images.roll(8, dims=3))
+    assert (moved - together).abs().max() > 1e-4
+    torch.nn.init.zeros_(tower.positions)  # the control: without places it is a bag of patches
+    torch.testing.assert_close(tower(images.roll(8, dims=3)), tower(images), atol=1e-5, rtol=1e-4)
+
+
+def test_a_patch_tower_has_the_usual_attention():
+    """The same block from torch's own modules, with our weights."""
+    tower = models.PatchTower(16, 4, width=8, depth=1, heads=2)
+    block, x = tower.blocks[0], torch.randn(3, 17, 8)
+    reference = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    block.attention.copy_from(reference)
+    normed = F.layer_norm(x, (8,))
+    read = x + reference(normed, normed, normed)[0]
+    expected = read + block.mlp[2](F.gelu(block.mlp[0](F.layer_norm(read, (8,)))))
+    torch.testing.assert_close(block(x)[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"patch": 5}, "size 32 is not divisible into patches of 5"), ({"patch": 0}, "into patches of 0"),
+    ({"patch": 64}, "into patches of 64"), ({"heads": 5}, "not divisible by 5 heads"),
+    ({"pool": "max"}, "neither 'class' nor 'mean'"),
+])  # fmt: skip
+def test_a_patch_tower_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        models.PatchTower(**{"size": 32, "patch": 8, "width": 24, "depth": 1, "heads": 3} | changes)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40, 40), (2, 32, 32, 3), (3, 32, 32)])
+def test_a_picture_of_another_shape_is_refused_by_patches(shape):
+    with pytest.raises(ValueError, match=r"images must be \(B,3,32,32\)"):
+        models.PatchTower(32, 8, width=24, depth=1, heads=3)(torch.rand(shape))
+
+
 # Dual encoder ---------------------------------------------------------------------------------------------------------
 
 

@@ -295,11 +295,16 @@ def test_sources_that_cannot_be(prepare, program, raw, mini, server, tmp_path, m
     refused(raw, "is not there|There is no folder or file", captions=str(tmp_path / "gone.json"))
 
 
-def test_two_runs_keep_out_of_each_others_way(program, prepare, raw, tmp_path):
+def test_two_runs_keep_out_of_each_others_way(program, prepare, raw, mini, tmp_path, capsys):
     pytest.importorskip("fcntl")
-    with program._alone(tmp_path / "out"), pytest.raises(program.BuildError, match="Another run is preparing"):
-        prepare(raw)
-    prepare(raw)
+    with program.alone(tmp_path / "out"):
+        second = threading.Thread(target=prepare, args=(raw,))
+        second.start()
+        second.join(0.5)
+        assert second.is_alive() and "Another run is at work in" in capsys.readouterr().err
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    second.join(60)
+    assert Flickr30k(tmp_path / "out", counts=mini.COUNTS).manifest and not (tmp_path / "out/.lock").exists()
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------

@@ -158,3 +158,8 @@ def test_peak_memory_grows_with_what_is_held():
     held[::4096] = b"x" * len(held[::4096])
     assert records.peak_memory() >= before
     assert records.peak_memory() > 200_000_000
+
+
+def test_a_lesson_that_trains_for_longer_has_a_budget_of_its_own():
+    took = lambda lesson, seconds: [line for line in records.check([], lesson, "cpu", seconds) if "took" in line]  # noqa: E731
+    assert took("06", 479) == [] and took("06", 481) != [] and took("05", 301) != []

@@ -189,6 +189,28 @@ def test_batches_that_can_skip_are_asked_to_and_must_be_the_same(tmp_path):
     assert again.made == [] and again.after.made == list(range(8, CONFIG.steps))
 
 
+def test_a_folder_that_cannot_be_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    seen = []
+
+    def watched(pairs, batch):
+        seen.append(0)
+        return clip(pairs, batch)
+
+    with pytest.raises(CheckpointError, match="checkpoints cannot go to .*file.*Name another folder"):
+        train(training.Run(tmp_path / "file" / "run"), loss=watched)
+    assert seen == []
+
+
+def test_seconds_of_all_starts_are_added_up(tmp_path):
+    run = training.Run(tmp_path, 4, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, loss=stops_after(9))
+    before = json.loads((checkpoints.read(tmp_path).where / "state.json").read_text())["seconds"]
+    train(run)
+    assert checkpoints.read(tmp_path).about["seconds"] > before > 0
+
+
 def test_a_scaler_comes_back(tmp_path):
     """fp16 needs a GPU; here its scaler, which is the same class, is put in the place where accelerate keeps it."""
 

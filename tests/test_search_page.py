@@ -118,6 +118,17 @@ def test_a_taken_port_is_explained(program, monkeypatch, capsys):
     assert error.startswith("search_page: ") and str(taken) not in error
 
 
+@pytest.mark.slow
+def test_a_port_that_no_machine_has_is_explained(program, monkeypatch, capsys):
+    pytest.importorskip("gradio")
+    from test_page import tiny
+
+    monkeypatch.setattr(program, "finder", tiny)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert program.main(["--port", "99999"]) == 2
+    assert capsys.readouterr().err.startswith("search_page: ")
+
+
 def test_without_gradio_it_says_so(program, monkeypatch, capsys):
     import sys
 
@@ -127,4 +138,4 @@ def test_without_gradio_it_says_so(program, monkeypatch, capsys):
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert program.main([]) == 2
-    assert 'pip install -e ".[search]"' in capsys.readouterr().err
+    assert "pip install faiss-cpu gradio" in capsys.readouterr().err

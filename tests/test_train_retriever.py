@@ -59,6 +59,7 @@ def history(folder):
 def test_it_trains_evaluates_and_writes_a_card(program, whole, data):
     card = json.loads((whole / "card.json").read_text())
     assert {"config": "tiny", "seed": 0, "steps": 7, "processes": 1, "weights": "from scratch"}.items() <= card.items()
+    assert card["seconds"] == checkpoints.read(whole).about["seconds"] > 0
     assert card["data"]["dataset"] == "scenes" and card["data"]["pictures"] == 56
     assert card["recipe"]["train"]["steps"] == 7 and card["recipe"]["batch_size"] == 12
     assert len(card["commit"] or "0" * 40) in (40, 41)
@@ -74,6 +75,23 @@ def test_it_trains_evaluates_and_writes_a_card(program, whole, data):
     tokens, token_mask = retriever.tokenize(["a big pig"])
     assert retriever.model.encode_text(tokens, token_mask).shape == (1, 128)
     assert len(flickr30k.Flickr30k(data, "val", "scenes", COUNTS)) == 12
+
+
+def test_the_test_split_is_measured_where_it_is_asked_for(program, whole, data, capsys):
+    """Also afterwards: a training that has ended is not run again."""
+    assert json.loads((whole / "card.json").read_text())["test"] is None
+    before = checkpoints.read(whole).about["history"]
+    options = ["--config", "tiny", "--data", str(data), "--out", str(whole), *STEPS, "--resume", "--test"]
+    assert program.main(options) == 0
+    assert "test text_to_image/recall_at_1" in capsys.readouterr().out
+    assert history(whole) == before
+    card, retriever = json.loads((whole / "card.json").read_text()), recipes.load(whole)
+    test = flickr30k.Flickr30k(data, "test", "scenes", COUNTS)
+    feed = program.Feed(test, retriever.tokenize, 64)
+    wanted = retrieval.recalls(*retrieval.encode(retriever.model, feed), feed.owners)
+    assert len(card["test"]) == 6
+    for one in card["test"]:
+        assert one["value"] == pytest.approx(wanted[one["name"]])
 
 
 def test_stopped_and_resumed_it_ends_where_it_would_have(program, whole, data, tmp_path, monkeypatch, capsys):
@@ -94,7 +112,9 @@ def test_stopped_and_resumed_it_ends_where_it_would_have(program, whole, data, t
     assert "holds a training already: pass --resume" in capsys.readouterr().err
     assert program.main([*command, "--resume", "--seed", "1"]) == 2
     assert "of another training: seed was 0, now it is 1" in capsys.readouterr().err
+    before = checkpoints.read(tmp_path / "out").about["seconds"]
     assert program.main([*command, "--resume"]) == 0
+    assert checkpoints.read(tmp_path / "out").about["seconds"] > before > 0  # of both starts
     assert history(tmp_path / "out") == history(whole)
     for one, other in zip(
         checkpoints.read(tmp_path / "out").tensors.values(), checkpoints.read(whole).tensors.values()
@@ -109,7 +129,9 @@ def test_what_cannot_be_is_said(program, data, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "the weights of tower" in said and "--random-weights" in said
     assert program.main(["--config", "tiny", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert "manifest.json" in capsys.readouterr().err
+    assert "is not prepared: it has no manifest.json. Make it" in capsys.readouterr().err
+    assert program.main(["--config", "tiny", "--data", str(tmp_path / "no"), "--out", str(tmp_path / "out")]) == 2
+    assert "is no folder. Make it: python data_scripts/prepare_flickr30k.py" in capsys.readouterr().err
     monkeypatch.setattr("course_utils.memory._memory", lambda: 10_000_000)
     assert program.main(["--config", "tiny", *command]) == 2
     assert "Not even one fits" in capsys.readouterr().err
@@ -118,6 +140,14 @@ def test_what_cannot_be_is_said(program, data, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "a step with 12 pictures would take about 0.0" in said and "--chunk" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_is_a_file_is_told_in_a_sentence(program, data, tmp_path, capsys):
+    (tmp_path / "out").write_text("notes")
+    assert program.main(["--config", "tiny", "--data", str(data), "--out", str(tmp_path / "out"), *STEPS]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("train_retriever: ") and "out" in said
+    assert (tmp_path / "out").read_text() == "notes"
 
 
 def launched(data, out, more):
