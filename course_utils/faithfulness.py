@@ -31,7 +31,8 @@ def energy_inside(saliency, masks) -> np.ndarray:
     """For each map, the share of its total that lies on the object: (N,h,w), (N,H,W) bool -> (N,) in [0, 1].
 
     A flat map, also one of zeros, scores the object's share of the picture. Maps must not be negative: decide first
-    what a negative value means, and pass maps.clip(min=0) or abs(maps). Source: Wang et al. 2020 (Score-CAM), section 4.4.
+    what a negative value means, and pass maps.clip(min=0) or abs(maps). Source: Wang et al. 2020 (Score-CAM), section
+    4.4.
 
     Raises ValueError as `pointing_game` does, and for negative values.
     """
