@@ -72,26 +72,31 @@ def hide_pixels(image, kept, instead):
     return torch.where(kept[:, None], image, instead)  # (S,1,H,W), (3,H,W), (3,H,W) -> (S,3,H,W)
 
 
-def hide_words(tokens, token_mask, players, present, token: int, drop: bool = False):
+def hide_words(tokens, token_mask, players, present, token, drop: bool = False):
     """One sentence with some words taken away, once for each row of present (S,n) -> tokens, token_mask (S,L').
 
     tokens, token_mask: (L,). players: (L,) the player each token belongs to, since a word may have several; -1 for
     tokens that always stay, such as [CLS]. token: the id that stands where a word is absent, such as [MASK] or the
-    unknown word. drop=True removes absent words instead, and those behind them move up; where no word is left, `token`
-    stands alone, since a text tower cannot read nothing. Raises ValueError for a sentence of padding only, or shapes
-    and players that do not fit.
+    unknown word; or (L,) ids, one a place, such as those of a sentence that says the opposite. drop=True removes absent
+    words instead, and those behind them move up; where no word is left, `token`, then one id, stands alone, since a
+    text tower cannot read nothing. Raises ValueError for a sentence of padding only, or shapes and players that do not
+    fit.
     """
-    players, present = torch.as_tensor(players), _present(present, "hide_words")
+    players, present, token = torch.as_tensor(players), _present(present, "hide_words"), torch.as_tensor(token)
     if tokens.ndim != 1 or not tokens.shape == token_mask.shape == players.shape:
         sizes = f"tokens {tuple(tokens.shape)}, token_mask {tuple(token_mask.shape)}, players {tuple(players.shape)}"
         raise ValueError(f"hide_words: {sizes}; (L,) each, one sentence at a time, please.")
+    if token.shape not in ((), tokens.shape) or (drop and token.ndim):
+        raise ValueError(
+            f"hide_words: token must be one id, or {tuple(tokens.shape)} of them where nothing is dropped."
+        )
     if not token_mask.any():
         raise ValueError("hide_words: the sentence is padding only, so there is no word to take away.")
     players = torch.where(token_mask, players.to(tokens.device), -1)
     if players.min() < -1 or players.max() >= present.shape[1]:
         least, most = int(players.min()), int(players.max())
         raise ValueError(f"hide_words: players {least} to {most} for {present.shape[1]} columns of present.")
-    present = torch.as_tensor(present, device=tokens.device)
+    present, token = torch.as_tensor(present, device=tokens.device), token.to(tokens)
     always = present.new_ones(len(present), 1)
     stays = torch.cat([present, always], dim=1)[:, players]  # (S,L), and True at padding
     if not drop:

@@ -59,6 +59,14 @@ def test_words_are_replaced_by_a_token():
     assert torch.equal(mask, MASK.expand(4, -1))
 
 
+def test_or_by_those_of_another_sentence():
+    other = torch.tensor([101, 7, 8, 19, 15, 102, 0, 0])
+    tokens, mask = absence.hide_words(TOKENS, MASK, PLAYERS, PRESENT, other)
+    assert tokens[2].tolist() == [101, 7, 8, 19, 15, 102, 0, 0]
+    assert torch.equal(tokens[0], TOKENS)
+    assert torch.equal(mask, MASK.expand(4, -1))
+
+
 def test_or_dropped_so_that_those_behind_move_up():
     tokens, mask = absence.hide_words(TOKENS, MASK, PLAYERS, PRESENT, UNKNOWN, drop=True)
     assert tokens.tolist() == [
@@ -101,6 +109,8 @@ def test_a_dropped_word_is_as_if_it_had_never_been_there():
         (lambda: absence.hide_words(TOKENS, MASK & False, PLAYERS, PRESENT, 1), "padding only"),
         (lambda: absence.hide_words(TOKENS[None], MASK[None], PLAYERS, PRESENT, 1), "one sentence at a time"),
         (lambda: absence.hide_words(TOKENS, MASK, PLAYERS[1:], PRESENT, 1), r"players \(7,\)"),
+        (lambda: absence.hide_words(TOKENS, MASK, PLAYERS, PRESENT, TOKENS, drop=True), "token must be one id"),
+        (lambda: absence.hide_words(TOKENS, MASK, PLAYERS, PRESENT, TOKENS[1:]), r"token must be one id, or \(8,\)"),
         (lambda: absence.hide_words(TOKENS, MASK, PLAYERS, PRESENT[:, :2], 1), "players -1 to 2 for 2 columns"),
     ],
 )  # fmt: skip
