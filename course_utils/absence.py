@@ -35,10 +35,11 @@ def stand_in(images, kind: str = "grey"):
 def grid_regions(height: int, width: int, rows: int, columns: int) -> np.ndarray:
     """(H,W) integers: which of rows x columns rectangles a pixel lies in, counted like words on a page.
 
-    Raises ValueError where the pixels do not divide evenly: players of unequal size would be paid for their size.
+    Sides differ by one pixel where the picture does not divide evenly. Raises ValueError for more rows or columns than
+    pixels.
     """
-    if min(rows, columns) < 1 or height % rows or width % columns:
-        raise ValueError(f"grid_regions: {height}x{width} pixels do not divide into {rows}x{columns} rectangles.")
+    if not (1 <= rows <= height and 1 <= columns <= width):
+        raise ValueError(f"grid_regions: {height}x{width} pixels do not make {rows}x{columns} rectangles.")
     y, x = np.arange(height) * rows // height, np.arange(width) * columns // width
     return y[:, None] * columns + x[None, :]  # (H,1), (1,W) -> (H,W)
 

@@ -27,6 +27,8 @@ def test_stand_ins():
 def test_regions_are_numbered_like_words_on_a_page():
     regions = absence.grid_regions(4, 6, 2, 3)
     assert regions.tolist() == [[0, 0, 1, 1, 2, 2]] * 2 + [[3, 3, 4, 4, 5, 5]] * 2
+    sizes = np.bincount(absence.grid_regions(64, 64, 3, 3).ravel())
+    assert (len(sizes), sizes.min(), sizes.max()) == (9, 21 * 21, 22 * 22)
 
 
 def test_pixels_are_kept_by_region_and_others_replaced():
@@ -98,7 +100,7 @@ def test_a_dropped_word_is_as_if_it_had_never_been_there():
     [
         (lambda: absence.stand_in(IMAGES, "black"), "'black' one of"),
         (lambda: absence.stand_in(IMAGES[0]), r"images \(3, 24, 32\) must be"),
-        (lambda: absence.grid_regions(24, 32, 5, 4), "24x32 pixels do not divide into 5x4"),
+        (lambda: absence.grid_regions(24, 32, 25, 4), "24x32 pixels do not make 25x4"),
         (lambda: absence.kept_pixels(np.full((4, 4), 3), PRESENT), "regions 3 to 3 for 3 players"),
         (lambda: absence.kept_pixels(np.zeros((4, 4)), PRESENT), r"must be \(H,W\) integers; got \(4, 4\) of float64"),
         (lambda: absence.kept_pixels(np.zeros((4, 4), int), PRESENT[0]), r"present must be \(S,n\) bool.*got \(3,\)"),
