@@ -12,7 +12,9 @@ A check is written like this, and called by a lesson with the learner's answer a
 
 from __future__ import annotations
 
+import copy
 import functools
+import random
 import traceback
 from collections.abc import Callable
 
@@ -89,13 +91,15 @@ def close(got: object, wanted: object, tolerance: float = 1e-5) -> bool:
 def call(answer: Callable, *arguments: object) -> object:
     """`run` on copies, so that nothing done in place reaches the check; that it was done is named.
 
-    Tensors and arrays are copied; anything else is handed over as it is.
+    Tensors, arrays, lists and dictionaries are copied; anything else is handed over as it is.
     """
     copies = [_copy(argument) for argument in arguments]
     value = run(answer, *copies)
-    for copy, kept in zip(copies, arguments):
-        untouched = not hasattr(kept, "shape") or np.array_equal(_array(copy), _array(kept), equal_nan=True)
+    for copied, kept in zip(copies, arguments):
+        untouched = not hasattr(kept, "shape") or np.array_equal(_array(copied), _array(kept), equal_nan=True)
         expect(untouched, "Your function changes its inputs. Work on copies: a = a / n instead of a /= n.")
+        untouched = not isinstance(kept, (list, dict)) or repr(copied) == repr(kept)
+        expect(untouched, "Your function changes its inputs. Make new ones: row + [0] instead of row += [0] or append.")
     return value
 
 
@@ -125,6 +129,50 @@ def numbers(value: object, count: int, message: str) -> list:
     expect(len(values) == count, message)
     expect(not any(item is ... or item is None for item in values), "One of the numbers is still open.")
     return values
+
+
+def items(value: object, what: str) -> list:
+    """The items of a list, tuple, array or tensor, as plain Python; `what` names it for the message."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    expect(not isinstance(value, (set, frozenset)), f"{what} is a set, which has no order and no doubles: use a list.")
+    good = hasattr(value, "__iter__") and not isinstance(value, (str, bytes, dict))
+    expect(good, f"{what} should be a list, not {shown(value)}.")
+    return [item.item() if getattr(item, "shape", None) == () else item for item in value]
+
+
+def match(value: list, wanted: list, mistakes: dict, what: str, otherwise: str = "") -> None:
+    """Nothing if two lists are equal, else the message of the mistake it equals, or where they differ first.
+
+    mistakes: message -> tuple of the lists that this mistake gives. otherwise: said of any other difference.
+    """
+    if value == wanted:
+        return
+    for message, wrongs in mistakes.items():
+        expect(value not in wrongs, message)
+    expect(
+        len(value) == len(wanted),
+        f"{what} should have {len(wanted)} entries, yours has {len(value)}. {otherwise}".strip(),
+    )
+    k = next(k for k in range(len(wanted)) if value[k] != wanted[k])
+    raise WrongAnswer(f"{what}[{k}] should be {wanted[k]!r}, yours is {shown(value[k])}. {otherwise}".strip())
+
+
+def elsewhere(make: Callable) -> object:
+    """make() while the global random generators stand elsewhere; they must be left as make found them."""
+    import torch
+
+    kept, states = (np.random.get_state(), random.getstate()), []
+    with torch.random.fork_rng(devices=[]):
+        try:
+            np.random.seed(77), random.seed(77), torch.default_generator.manual_seed(77)
+            states += [repr((np.random.get_state(), random.getstate(), torch.get_rng_state().sum()))]
+            value = make()
+            states += [repr((np.random.get_state(), random.getstate(), torch.get_rng_state().sum()))]
+        finally:
+            np.random.set_state(kept[0]), random.setstate(kept[1])
+    used = "Your function draws from, or seeds, the random generators that all code shares. Make one of its own: rng = "
+    expect(states[0] == states[1], f"{used}np.random.default_rng(...).")
+    return value
 
 
 def verdict(answer: Callable, subject: Callable) -> bool:
@@ -170,7 +218,7 @@ def _first_difference(got: np.ndarray, wanted: np.ndarray) -> str:
 def _copy(value: object) -> object:
     if hasattr(value, "detach"):
         return value.detach().clone()
-    return value.copy() if isinstance(value, np.ndarray) else value
+    return copy.deepcopy(value) if isinstance(value, (list, dict, np.ndarray)) else value
 
 
 def _array(value: object) -> np.ndarray:

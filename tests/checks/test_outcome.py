@@ -1,11 +1,27 @@
 """The three outcomes of a check."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
 
 from course_utils import progress
-from course_utils.checks._outcome import WrongAnswer, call, close, exercise, expect, judge, numbers, run, same, shown
+from course_utils.checks._outcome import (
+    WrongAnswer,
+    call,
+    close,
+    elsewhere,
+    exercise,
+    expect,
+    items,
+    judge,
+    match,
+    numbers,
+    run,
+    same,
+    shown,
+)
 
 
 @exercise("98", "98.1")
@@ -163,3 +179,49 @@ def test_numbers_wants_as_many_as_were_asked_in_an_order(value):
         numbers(value, 2, "Two, please.")
     with pytest.raises(WrongAnswer, match="still open"):
         numbers((1, ...), 2, "Two, please.")
+
+
+@pytest.mark.parametrize("given", [[[1], [2]], {"a": [1]}])
+def test_call_hands_out_copies_of_lists_and_dictionaries_too(given):
+    def changes(some):
+        (some if isinstance(some, list) else some["a"]).append(3)
+        return 1
+
+    with pytest.raises(WrongAnswer, match="Make new ones"):
+        call(changes, given)
+    assert given in ([[1], [2]], {"a": [1]})
+    assert call(len, given) == len(given)
+
+
+@pytest.mark.parametrize("value", [[1, 2], (1, 2), np.array([1, 2]), torch.tensor([1, 2]), range(1, 3), iter([1, 2])])
+def test_items_are_plain_python_of_every_kind_of_list(value):
+    assert items(value, "rows") == [1, 2] and {type(one) for one in items([np.int64(1), torch.tensor(2)], "rows")} == {
+        int
+    }
+
+
+@pytest.mark.parametrize(("value", "message"), [({1, 2}, "rows is a set"), (3, "rows should be a list, not 3"),
+                                                ("ab", "not 'ab'"), ({1: 2}, "should be a list")])  # fmt: skip
+def test_items_refuse_what_has_no_order(value, message):
+    with pytest.raises(WrongAnswer, match=message):
+        items(value, "rows")
+
+
+@pytest.mark.parametrize(("value", "message"), [([2, 1], "^Turned.$"), ([1], "should have 2 entries, yours has 1. L"),
+                                                ([1, 3], r"rows\[1\] should be 2, yours is 3. Look")])  # fmt: skip
+def test_match_names_the_mistake_then_where_two_lists_differ(value, message):
+    match([1, 2], [1, 2], {}, "rows")
+    with pytest.raises(WrongAnswer, match=message):
+        match(value, [1, 2], {"Turned.": ([2, 1],)}, "rows", "Look again.")
+
+
+@pytest.mark.parametrize("draw", [np.random.rand, random.random, lambda: torch.rand(1), lambda: np.random.seed(1)])
+def test_elsewhere_names_a_use_of_the_shared_generators_and_leaves_them_alone(draw):
+    def states():
+        return repr((np.random.get_state(), random.getstate(), torch.get_rng_state().sum()))
+
+    before = states()
+    assert elsewhere(lambda: np.random.default_rng(1).integers(9)) == np.random.default_rng(1).integers(9)
+    with pytest.raises(WrongAnswer, match="generators that all code shares"):
+        elsewhere(draw)
+    assert states() == before
