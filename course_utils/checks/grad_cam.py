@@ -210,7 +210,7 @@ def check_energy(answer: Callable) -> None:
     judge(nothing, mask.float().mean(), {area: (0.0, 1.0, 0.5)}, area, area)
 
 
-@exercise("07", "7.8")
+@exercise("07", "7.9")
 def check_deletion_curve(answer: Callable) -> None:
     """deletion_curve(score, image (3,H,W), saliency (H,W), instead (3,H,W), steps) -> (steps+1,)."""
     for seed, height, width, steps in ((14, 4, 6, 8), (15, 6, 3, 3)):
@@ -244,7 +244,7 @@ def check_deletion_curve(answer: Callable) -> None:
         judge(value, wanted, mistakes, otherwise)
 
 
-@exercise("07", "7.9")
+@exercise("07", "7.10")
 def check_is_sound(answer: Callable) -> None:
     """is_sound(explain) -> bool: whether the map explain(score, image) -> (H,W) tells what the score reads."""
     sound = {
@@ -283,7 +283,7 @@ def check_is_sound(answer: Callable) -> None:
     expect(not fooled, found)
 
 
-@exercise("07", "7.10")
+@exercise("07", "7.8")
 def check_needed(answer: object) -> None:
     """(0.07, 0.5): chance for a random map, and for one that always hits one of two objects."""
     values = numbers(answer, 2, "Two numbers are wanted, in a tuple: the random map, then the one that hits objects.")

@@ -8,7 +8,7 @@ from torch import nn
 from course_utils import explain, faithfulness
 from course_utils.checks import grad_cam as checks
 
-VALUES = ("7.10",)  # exercises whose answer is a value
+VALUES = ("7.8",)  # exercises whose answer is a value
 
 
 # 7.1
@@ -246,7 +246,7 @@ def positive(s):
     return s.clamp(min=0)
 
 
-# 7.8
+# 7.9
 
 
 def deletion_curve(score, image, saliency, instead, steps):
@@ -289,7 +289,7 @@ def in_place_deletion(score, image, saliency, instead, steps):
     return deletion_curve(score, image, saliency, instead, steps)
 
 
-# 7.9
+# 7.10
 
 
 def left(images):
@@ -358,9 +358,9 @@ RIGHT = [
     ("7.5", [occlude, occlude_where]),
     ("7.6", [integrated, integrated_packaged, integrated_right_ends]),
     ("7.7", [energy, energy_packaged, energy_loop]),
-    ("7.8", [deletion_curve, deletion_curve_packaged, deletion_curve_list]),
-    ("7.9", [is_sound, is_sound_corners]),
-    ("7.10", [(0.07, 0.5), [0.07, 1 / 2], np.array([0.07, 0.5])]),
+    ("7.9", [deletion_curve, deletion_curve_packaged, deletion_curve_list]),
+    ("7.10", [is_sound, is_sound_corners]),
+    ("7.8", [(0.07, 0.5), [0.07, 1 / 2], np.array([0.07, 0.5])]),
 ]
 
 WRONG = {
@@ -440,7 +440,7 @@ WRONG = {
         (lambda s, m: positive(s)[m].sum() / positive(s).sum(), "knows nothing"),
         (lambda s, m: positive(s)[m].sum() / (positive(s).sum() + 1e-12), "knows nothing"),
     ],
-    "7.8": [
+    "7.9": [
         (lambda f, i, s, b, n: deletion_curve(f, i, -s, b, n), "Start with the largest"),
         (from_one, "untouched picture is missing"),
         (lambda f, i, s, b, n: deletion_curve(f, i, s, b, n)[:-1], "last point is missing"),
@@ -450,7 +450,7 @@ WRONG = {
         (lambda f, i, s, b, n: deletion_curve(f, i, s, b, n) / deletion_curve(f, i, s, b, n)[0], "not compared"),
         (in_place_deletion, "changes its inputs"),
     ],
-    "7.9": [
+    "7.10": [
         (lambda explain: True, "never calls"),
         (lambda explain: bool(explain(left, random_image()).sum() >= -1), "accepts every map"),
         (halves_only, "accepts 1 of 7 .* divided by a hundred"),
@@ -459,7 +459,7 @@ WRONG = {
         (with_assert, "no assert"),
         (lambda explain: explain(left, random_image()), "Return True or False"),
     ],
-    "7.10": [
+    "7.8": [
         ((0.5, 0.5), "falls anywhere"),
         ((0.07, 1.0), "a coin's choice"),
         ((0.14, 0.5), "only one of them"),
