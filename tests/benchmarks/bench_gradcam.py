@@ -32,7 +32,7 @@ try:
 except ImportError:
     GradCAM = None
 
-SENTENCES, REPETITIONS = 5, 15
+SENTENCES, REPETITIONS = 5, 7
 PACKAGES = ("torch", "timm")
 
 
