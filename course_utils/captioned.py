@@ -33,7 +33,8 @@ class Feed:
     flip: mirror half of the pictures; never one beside a caption that names a side (`SIDES`, English words: pass
     flip=False for captions in other languages or pictures with writing).
 
-    Raises ValueError for a size above S, or where a picture has fewer captions than wanted.
+    Raises ValueError for a size above S, where a picture has fewer captions than wanted, and for owners that do not say
+    for each caption, picture by picture, which is its row: a shuffled list would pair captions with wrong pictures.
     """
 
     def __init__(self, pictures, tokenize: Callable, size: int = 224, captions: int = 1, flip: bool = True):
@@ -43,12 +44,18 @@ class Feed:
             raise ValueError(f"Feed: size={size} is outside 1..{side}, the side of the pixels; prepare larger ones.")
         self.factor = side // size  # pixels averaged in each direction
         self.owners = np.asarray(pictures.owners)  # (M,)
+        many = len(pictures.image_ids), len(pictures.texts)
+        if many[0] == 0 or self.owners.shape != many[1:] or (np.diff(self.owners) < 0).any():
+            raise ValueError(
+                f"Feed: owners {self.owners.shape} must name the row of each of {many[1]} captions' pictures, "
+                f"0 to {many[0] - 1}, and never fall: sort captions by picture."
+            )
         self.first = np.searchsorted(self.owners, np.arange(len(pictures.image_ids)))  # (N,) a picture's first caption
         self.counts = np.bincount(self.owners, minlength=len(self.first))  # (N,)
         if not 1 <= captions <= self.counts.min():
             raise ValueError(
                 f"Feed: captions={captions}, but picture {int(self.counts.argmin())} has {self.counts.min()}; "
-                f"use 1 to {self.counts.min()}."
+                + (f"use 1 to {self.counts.min()}." if self.counts.min() else "leave it out.")
             )
         self.names_a_side = np.array([bool(SIDES.search(caption)) for caption in pictures.texts])  # (M,)
         self.tokens, self.lengths = _tokenised(pictures.texts, tokenize)  # (M,L) int32, (M,)
@@ -63,6 +70,8 @@ class Feed:
         each process gets its part of every batch, and all parts together are the batch of one process. Raises
         ValueError where a batch needs more pictures than there are or does not divide among the processes.
         """
+        if not 0 <= share[0] < share[1]:
+            raise ValueError(f"Feed: share={share} is (rank, processes), with 0 <= rank < processes.")
         if not 1 <= batch_size <= len(self) or batch_size % share[1]:
             raise ValueError(
                 f"Feed: batch_size={batch_size} must lie in 1..{len(self)} and divide among {share[1]} processes."

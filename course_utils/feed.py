@@ -30,6 +30,8 @@ class Crops:
                 f"Crops: {squares.dtype} squares of side {squares.shape[1]} cannot give {batch} views of side {size}; "
                 "they must be uint8, and a view no larger than they are."
             )
+        if squares.strides[3] != 1:
+            raise ValueError("Crops: the colours of a pixel do not lie together; pass np.ascontiguousarray(squares).")
         self.size = size
         self._squares = squares.view("V3")[..., 0]  # (N,R,R): a pixel is copied as one thing, not as three
         self._bytes = np.empty((batch, size, size, 3), np.uint8)

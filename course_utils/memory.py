@@ -120,20 +120,22 @@ def _kept(model, batch: dict, loss: Callable, dtype: torch.dtype) -> int:
         if storage.data_ptr() not in known:
             kept[storage.data_ptr()] = storage.nbytes()
             alive.append(storage)
-        return tensor
+        return tensor.detach()  # an operation's own output would hold its graph, and the graph it: never freed
 
     device = next(model.parameters()).device.type
     modes = {module: module.training for module in model.modules()}
     for module in modes:  # as in training, dropout with its masks; but BatchNorm must not learn from this
         module.training = not isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-    with (
-        torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []),
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-        torch.autocast(device, dtype, enabled=dtype != torch.float32),
-    ):
-        value = loss(model(batch), batch)
-    for module, mode in modes.items():
-        module.training = mode
+    try:
+        with (
+            torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+            torch.autocast(device, dtype, enabled=dtype != torch.float32),
+        ):
+            value = loss(model(batch), batch)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     del value
     return sum(kept.values())
 

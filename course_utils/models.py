@@ -48,11 +48,14 @@ class PatchTower(nn.Module):
     images (B,3,H,W) in [0, 1] -> (B,width). size: side H = W in pixels; patch: side of a patch, which divides it. There
     are P = side ** 2 patches, side = size // patch, row by row from the top left. pool="class": a token of its own
     comes first, T = 1 + P, and what it has read is the output; "mean": the average of the patches, T = P. `attend` also
-    gives who read whom. For Grad-CAM hook `blocks[-1].norm`, (B,T,D): behind it the class token reads the patches for
-    the last time, so later layers hand the patches no gradient; `as_map` lays what was hooked out as a picture.
+    gives who read whom. Positions are learned and start as sines of row and column, about as large as the patches: from
+    small random ones it stayed blind to "left of" for as long as we trained.
 
-    Raises ValueError for a patch that does not divide the size, heads that do not divide the width, another pool, or
-    images of another shape. Source: Dosovitskiy et al. 2021, with normalisation first and a small picture in mind.
+    For Grad-CAM hook `blocks[i].norm`, (B,T,D), and let `as_map` lay it out as a picture. Behind the last block's the
+    class token reads the patches no more, so nothing later hands them a gradient; earlier blocks pointed better here.
+
+    Raises ValueError for a patch that does not divide the size, a width that 4 or the heads do not divide, another
+    pool, or images of another shape. Source: Dosovitskiy et al. 2021; sines as in Beyer et al. 2022.
     """
 
     def __init__(self, size: int, patch: int, width: int, depth: int, heads: int, pool: str = "class"):
@@ -61,11 +64,13 @@ class PatchTower(nn.Module):
             raise ValueError(f"PatchTower: size {size} is not divisible into patches of {patch} pixels.")
         if pool not in ("class", "mean"):
             raise ValueError(f"PatchTower: pool={pool!r} is neither 'class' nor 'mean'.")
+        if width % 4:
+            raise ValueError(f"PatchTower: width {width} is not divisible by 4: sine and cosine of row and column.")
         self.size, self.width, self.pool, self.side = size, width, pool, size // patch
         self.embed = nn.Conv2d(3, width, patch, stride=patch)  # (B,3,H,W) -> (B,D,side,side)
         self.token = nn.Parameter(torch.randn(width) * 0.02) if pool == "class" else None
-        tokens = self.side**2 + (pool == "class")
-        self.positions = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        nowhere = torch.zeros(int(pool == "class"), width)  # the class token has no place
+        self.positions = nn.Parameter(torch.cat([nowhere, _sines(self.side, width)]))  # (T,D)
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
@@ -90,6 +95,15 @@ class PatchTower(nn.Module):
         """Rows of tokens (B,T,D) -> (B,D,side,side), without the class token: hooked activations as a picture."""
         patches = tokens[:, -(self.side**2) :]  # (B,P,D)
         return patches.transpose(1, 2).unflatten(-1, (self.side, self.side))
+
+
+def _sines(side: int, width: int):
+    """(side ** 2, width): sines and cosines of row and column, from one radian a patch to a hundredth of that."""
+    waves = torch.logspace(0, -2, width // 4)  # radians a patch
+    turns = torch.arange(side)[:, None] * waves  # (side,1) * (D / 4,) -> (side,D / 4)
+    line = torch.cat([turns.sin(), turns.cos()], dim=1)  # (side,D / 2)
+    rows, columns = line[:, None].expand(-1, side, -1), line[None].expand(side, -1, -1)  # (side,side,D / 2) each
+    return 0.4 * torch.cat([rows, columns], dim=-1).flatten(0, 1)
 
 
 class _Block(nn.Module):

@@ -29,7 +29,8 @@ _ABOUT, _WORDS = "retriever.json", "tokenizer.json"
 class Recipe:
     """A retriever and its training.
 
-    image, text: towers by the names of `towers`, or "conv" and "words", small ones from scratch. size: side of images.
+    image, text: towers by the names of `towers`, or "conv" and "words", small ones from scratch ("patches" only in
+    `shipped`). size: side of images.
     shared: width of the common space. tau: temperature at the start. heads: "new" projections, or "identity" for towers
     that share a space already. batch_size: pictures in a step, over all processes; captions: of each picture.
     """
@@ -77,6 +78,10 @@ def build(recipe: Recipe, captions: Sequence[str] = (), pretrained: bool = True)
     which weights, from where, and what to use instead.
     """
     if recipe.text == "words":
+        if not any(one.split() for one in captions):
+            raise ValueError(
+                f"build: {recipe.name!r} knows the words of its captions alone; pass captions=train.texts."
+            )
         return _assembled(recipe, text.word_tokenizer(word for one in captions for word in one.split()), pretrained)
     return _assembled(recipe, None, pretrained)
 

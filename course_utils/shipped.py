@@ -7,7 +7,7 @@
 |---|---|---|
 | scenes_plain | lesson 02's model, random pairs: blind to the order of words | `image_tower.features[5]`, 16 x 16 |
 | scenes_foils | the same with twins in the batch: it knows left from right | `image_tower.features[5]`, 16 x 16 |
-| patches | the same task, a tower of patches with a class token | `image_tower.blocks[-1].norm`, then `as_map` |
+| patches | the same task, a tower of patches with a class token | `image_tower.blocks[1].norm`, 8 x 8 by `as_map` |
 | tiny | the recipe of that name: one to four stamps, five captions | `image_tower.features[5]`, 16 x 16 |
 | lite0+minilm | two projections over the towers that come as packages | `image_tower.tower.body.bn2`, 7 x 7 |
 

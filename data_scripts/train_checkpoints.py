@@ -126,10 +126,11 @@ def conv_pairs(name: str, work: Path) -> Made:
 
 
 def patches(name: str, work: Path) -> Made:
-    """The task of scenes_foils, twins in the batch, with a tower of patches and a class token."""
+    """The task of scenes_foils, twins in the batch, with a tower of patches: a class token, or the patches' mean."""
     train = training.TrainConfig(1_500, 1e-3, dtype=_dtype())
     recipe = recipes.Recipe(name, "patches", "words", train, size=64, shared=128)
-    return _of_pairs(recipe, True, lambda: models.PatchTower(recipe.size, patch=8, width=128, depth=4, heads=4))
+    pool = "mean" if name == "patches_mean" else "class"
+    return _of_pairs(recipe, True, lambda: models.PatchTower(recipe.size, 8, width=128, depth=4, heads=4, pool=pool))
 
 
 def tiny(name: str, work: Path) -> Made:
@@ -151,7 +152,7 @@ def projections(name: str, work: Path) -> Made:
     recipe = replace(retriever.recipe, train=train, batch_size=256, captions=5)
     torch.manual_seed(SEED)
     heads = models.DualEncoder(Given(image.shape[1]), Given(sentence.shape[1]), recipe.shared, recipe.tau)
-    training.fit(heads, _rows(image, sentence, owners, recipe), recipes.contrast, train, name)
+    training.fit(heads, rows_of(image, sentence, owners, recipe, SEED), recipes.contrast, train, name)
     retriever.model.load_state_dict(heads.state_dict(), strict=False)
     retriever = replace(retriever, recipe=recipe)
     return Made(retriever, _about_exported(_exported(work)), ("image_head.", "text_head.", "log_scale"))
@@ -176,9 +177,9 @@ def features(work: Path, split: str) -> tuple[torch.Tensor, torch.Tensor, torch.
     return found["image"], found["sentence"], found["owners"]
 
 
-def _rows(image, sentence, owners, recipe):
-    """Batches of features: pictures in random order, each with all its captions."""
-    rng, order = np.random.default_rng(SEED), np.empty(0, np.int64)
+def rows_of(image, sentence, owners, recipe: recipes.Recipe, seed: int):
+    """Batches of features for `training.fit`: pictures in random order, each with recipe.captions captions."""
+    rng, order = np.random.default_rng(seed), np.empty(0, np.int64)
     first = torch.searchsorted(owners, torch.arange(len(image)))  # (N,)
     for _ in range(recipe.train.steps):
         if len(order) < recipe.batch_size:

@@ -172,7 +172,25 @@ def test_what_cannot_be_is_refused(make):
         make(size=13)
     with pytest.raises(ValueError, match="captions=4, but picture 0 has 3; use 1 to 3"):
         make(captions=4)
+    with pytest.raises(ValueError, match=r"share=\(2, 2\) is \(rank, processes\)"):
+        make().batches(4, 1, 0, (2, 2))
     with pytest.raises(ValueError, match=r"batch_size=11 must lie in 1..10"):
         make().batches(11, 1, 0)
     with pytest.raises(ValueError, match="divide among 2 processes"):
         make().batches(5, 1, 0, (0, 2))
+
+
+@pytest.mark.parametrize("change", ["shuffled", "cut", "empty", "gap"])
+def test_captions_that_would_meet_wrong_pictures_are_refused(tokenizer, change):
+    some = pictures()
+    if change == "shuffled":
+        some.owners = np.tile(np.arange(N), K)
+    elif change == "cut":
+        some.owners = some.owners[:-1]
+    elif change == "empty":
+        some.image_ids, some.texts, some.owners = some.image_ids[:0], [], some.owners[:0]
+    else:
+        some.owners = np.where(some.owners == 4, 5, some.owners)
+    says = "picture 4 has 0; leave it out" if change == "gap" else "must name the row of each of .*and never fall"
+    with pytest.raises(ValueError, match=says):
+        captioned.Feed(some, lambda sentences: text.encode(tokenizer, sentences), 8)

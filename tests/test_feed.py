@@ -79,3 +79,9 @@ def test_squares_of_another_kind_are_refused(shape, dtype, message):
 def test_too_many_rows_are_refused(squares):
     with pytest.raises(ValueError, match="9 rows, but built for at most 8"):
         Crops(squares, 8, 24).bytes(np.arange(9), np.random.default_rng(0))
+
+
+def test_squares_whose_colours_lie_apart_are_refused(squares):
+    with pytest.raises(ValueError, match="do not lie together; pass np.ascontiguousarray"):
+        Crops(squares[..., ::-1], 8, 24)
+    Crops(squares[:, ::2, ::2], 8, 8).bytes(np.arange(3), np.random.default_rng(0))

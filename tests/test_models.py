@@ -146,6 +146,17 @@ def test_gradients_reach_all_of_the_patch_tower_and_every_pixel(pool):
     assert (images.grad.abs().sum(dim=1) > 0).all()
 
 
+def test_positions_start_as_a_map():
+    """Neighbours are alike, places far apart are not, and rows are told from columns."""
+    tower = models.PatchTower(64, 8, width=32, depth=1, heads=1)
+    assert tower.positions.requires_grad and not tower.positions[0].any()  # the class token has no place
+    places = tower.positions[1:].detach().unflatten(0, (8, 8))  # (side,side,D)
+    distance = (places - places[0, 0]).norm(dim=-1)  # (side,side)
+    torch.testing.assert_close(distance, distance.T)
+    assert distance[0, 0] == 0 < distance[0, 1] < distance[0, 4] and distance[0, 1] < distance[1, 1]
+    assert distance.flatten()[1:].min() > 0.1 and (places[0, 3] - places[3, 0]).norm() > 0.1
+
+
 def test_a_patch_is_cut_where_the_map_says():
     """Without positions and without reading one another, a bright patch changes one place of the map: its own."""
     tower = models.PatchTower(32, 8, width=8, depth=1, heads=1)
@@ -198,6 +209,7 @@ def test_a_patch_tower_has_the_usual_attention():
 @pytest.mark.parametrize(("changes", "message"), [
     ({"patch": 5}, "size 32 is not divisible into patches of 5"), ({"patch": 0}, "into patches of 0"),
     ({"patch": 64}, "into patches of 64"), ({"heads": 5}, "not divisible by 5 heads"),
+    ({"width": 6}, "not divisible by 4"),
     ({"pool": "max"}, "neither 'class' nor 'mean'"),
 ])  # fmt: skip
 def test_a_patch_tower_that_cannot_be_is_refused(changes, message):

@@ -50,6 +50,11 @@ def test_the_small_one_learns_a_step_and_comes_back(tmp_path):
         recipes.load(tmp_path / "nowhere")
 
 
+def test_a_reader_of_words_needs_captions_to_take_them_from():
+    with pytest.raises(ValueError, match="'tiny' knows the words of its captions alone; pass captions=train.texts"):
+        recipes.build(recipes.RECIPES["tiny"])
+
+
 def test_the_pretrained_pair_sees_pictures_as_its_tower_does():
     retriever = recipes.build(recipes.RECIPES["lite0+minilm"])
     tower = towers.load_image_tower()

@@ -99,7 +99,10 @@ def call(answer: Callable, *arguments: object) -> object:
         untouched = not hasattr(kept, "shape") or np.array_equal(_array(copied), _array(kept), equal_nan=True)
         expect(untouched, "Your function changes its inputs. Work on copies: a = a / n instead of a /= n.")
         untouched = not isinstance(kept, (list, dict)) or repr(copied) == repr(kept)
-        expect(untouched, "Your function changes its inputs. Make new ones: row + [0] instead of row += [0] or append.")
+        expect(
+            untouched,
+            "Your function changes its inputs. Make new lists: row + [0], sorted(row), not row += [0] or row.sort().",
+        )
     return value
 
 
@@ -125,7 +128,8 @@ def judge(value: object, wanted: object, mistakes: dict, otherwise: str, infinit
 
 def numbers(value: object, count: int, message: str) -> list:
     """The items of a tuple, list, array or tensor of `count` numbers."""
-    values = list(value) if hasattr(value, "__iter__") and not isinstance(value, (str, set, dict)) else []
+    several = hasattr(value, "__iter__") and getattr(value, "shape", None) != ()
+    values = list(value) if several and not isinstance(value, (str, set, dict)) else []
     expect(len(values) == count, message)
     expect(not any(item is ... or item is None for item in values), "One of the numbers is still open.")
     return values
@@ -145,6 +149,7 @@ def match(value: list, wanted: list, mistakes: dict, what: str, otherwise: str =
 
     mistakes: message -> tuple of the lists that this mistake gives. otherwise: said of any other difference.
     """
+    value = [item.tolist() if hasattr(item, "tolist") else item for item in value]
     if value == wanted:
         return
     for message, wrongs in mistakes.items():

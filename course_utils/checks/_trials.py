@@ -25,7 +25,8 @@ from course_utils.checks._outcome import WrongAnswer, expect, numbers, shown, ve
 def number(value: object) -> float:
     """A number of any kind as a float; anything else is a WrongAnswer."""
     plain = np.ndim(value) == 0 and not isinstance(value, (str, bytes, dict, set)) and hasattr(value, "__float__")
-    expect(plain, f"A number is wanted, not {shown(value)}.")
+    many = " Is a mean still to be taken?" * (hasattr(value, "shape") and np.ndim(value) > 0)
+    expect(plain, f"A number is wanted, not {shown(value)}.{many}")
     return float(value)
 
 
@@ -50,6 +51,8 @@ def either(trial: Callable, answer: Callable, *arguments: object) -> None:
         turned = [torch.from_numpy(one) if isinstance(given, np.ndarray) else one for one, given in pairs]
         try:
             trial(answer, *turned)
+        except WrongAnswer:
+            raise
         except Exception:
             raise error from None
 
@@ -69,6 +72,7 @@ def listed(groups: object, model: nn.Module) -> dict[str, list[float]]:
     """Each parameter's name -> the rates with which groups list it."""
     shape = "A list of dictionaries is wanted, each {'params': ..., 'lr': ...}"
     expect(not isinstance(groups, torch.optim.Optimizer), f"{shape}. The optimiser is made of it afterwards.")
+    expect(hasattr(groups, "__iter__"), f"{shape}, not {shown(groups)}.")
     groups = [groups] if isinstance(groups, dict) else list(groups)
     expect(all(isinstance(group, dict) for group in groups), f"{shape}, not bare parameters.")
     names = {id(value): name for name, value in model.named_parameters()}
@@ -79,7 +83,7 @@ def listed(groups: object, model: nn.Module) -> dict[str, list[float]]:
         for one in [group["params"]] if torch.is_tensor(group["params"]) else group["params"]:
             one = one[1] if isinstance(one, tuple) else one  # of named_parameters(), which AdamW takes too
             expect(id(one) in names, f"'params' holds a {type(one).__name__}, not the model's own parameters.")
-            rates[names[id(one)]].append(float(group["lr"]))
+            rates[names[id(one)]].append(number(group["lr"]))
     return rates
 
 
@@ -97,6 +101,7 @@ def trainings() -> tuple[dict[str, Callable], dict[str, Callable]]:
         moves: _training(frozen),
         f"{moves} ": _training(frozen, still),
         "resets BatchNorm's buffers at the end.": _training(still, lambda tower: tower[1].reset_running_stats()),
+        "resets num_batches_tracked, a buffer that no output shows.": _training(still, _recount),
         "gives the tower's weights to the optimiser, too.": _training(still, learns=True),
         "moves a bias by a millionth. Compare exactly: torch.equal.": _training(still, _nudge),
         "takes weights through half precision and back.": _training(still, _halve),
@@ -118,6 +123,11 @@ def _training(prepare: Callable, after: Callable = id, learns: bool = False) -> 
         after(tower)
 
     return train
+
+
+def _recount(tower: nn.Module) -> None:
+    """Forget how many batches BatchNorm has seen."""
+    tower[1].num_batches_tracked.zero_()
 
 
 def _nudge(tower: nn.Module) -> None:
@@ -145,30 +155,35 @@ def said(answer: Callable, train: Callable) -> tuple[bool, list]:
     return verdict(lambda subject: answer(subject, tower, batches), watched), calls
 
 
-def broken_off() -> Iterator[bytes]:
-    """Pieces that end too early."""
-    yield b"half"
-    raise ConnectionError("the rest never came")
+def fail(answer: Callable, path: Path) -> None:
+    """Let an answer write pieces that end too early; their error must come out."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise ConnectionError("the rest never came")
+
+    try:
+        answer(path, pieces())
+    except ConnectionError:
+        return
+    except RuntimeError as error:
+        expect(False, f"The pieces' own error should come out, yours is {error!r}. A bare raise passes it on.")
+    expect(False, "The pieces failed and your function kept silent: tidy up, then let the error through.")
 
 
 def write(answer: Callable, path: Path, pieces: object, moves: list) -> None:
     """Let an answer write, noting what it renames and deletes by its path."""
-
-    def watched(real):
-        def noted(first, *rest, **named):
-            moves.extend([] if named.get("dir_fd") else [Path(first)])  # else a folder that tidies up after itself
-            return real(first, *rest, **named)
-
-        return noted
-
     with contextlib.ExitStack() as stack:
-        for name in ("replace", "rename", "unlink", "remove"):
-            stack.enter_context(mock.patch.object(os, name, watched(getattr(os, name))))
+        names = ("replace", "rename", "unlink", "remove")
+        spies = [stack.enter_context(mock.patch.object(os, name, wraps=getattr(os, name))) for name in names]
         try:
             answer(path, pieces)
         except TypeError as error:
             expect("not bytes" not in str(error), "The pieces are bytes: open the draft in mode 'wb', not 'w'.")
             raise
+    for call in (call for spy in spies for call in spy.call_args_list):
+        if not call.kwargs.get("dir_fd"):  # else a folder that tidies up after itself
+            moves.append(Path((call.args or tuple(call.kwargs.values()))[0]))
 
 
 def clusters() -> tuple[np.ndarray, ...]:

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from course_utils.checks._outcome import call, elsewhere, exercise, expect, items, judge, match, numbers, shown, verdict
+from course_utils.checks._splits import a_caption_file, a_split
 
 
 @exercise("05", "5.1")
 def check_read_split(answer: Callable) -> None:
     """read_split(content, split) -> (filenames (N), texts (M), owners (M) rows of pictures)."""
-    content = _karpathy()
+    content = a_caption_file()
     for split in ("test", "train"):
         every = [one["filename"] for one in content["images"]]
         mine = [one for one in content["images"] if one["split"] == split]
@@ -31,7 +32,7 @@ def check_read_split(answer: Callable) -> None:
         filenames, texts, owners = (items(one, what) for one, what in zip(value, ("filenames", "texts", "owners")))
         mistakes = {
             "These are the pictures of all splits. Keep those whose own entry says this split.": (every,),
-            "You sorted the names. Keep the file's order.": (sorted(names),),
+            "You sorted the pictures. Keep the file's order.": (sorted(names),),
             "A picture's name comes once, not once for each caption.": (each(names),),
             "These are picture numbers. Their names are asked.": (numbered,),
             "The order is filenames, texts, owners.": (said, raws),
@@ -50,6 +51,9 @@ def check_read_split(answer: Callable) -> None:
             "You counted all pictures. Enumerate the split's.": (each([every.index(name) for name in names]),),
             "Not five captions a picture: take len(sentences).": ([k // 5 for k in range(len(owners))],),
             "One owner for each caption is asked, not one for each picture.": (list(range(len(mine))),),
+            "owners is nested. One flat list is asked: extend instead of append.": (
+                [[k] * n for k, n in enumerate(counts)],
+            ),
             "Captions of one picture share its row. Yours have numbers of their own.": (list(range(len(said))),),
             "Rows are counted from 0.": (each(range(1, len(mine) + 1)),),
             "These are names. An owner is the row of the picture's name in filenames.": (each(names),),
@@ -60,7 +64,7 @@ def check_read_split(answer: Callable) -> None:
 @exercise("05", "5.2")
 def check_overlap(answer: Callable) -> None:
     """overlap(a, b) of two captions -> Jaccard overlap of their sets of words, in [0, 1]."""
-    long, short = "A man and a woman, near a BIG red lake.", "A lake, a big boy. and Two cats"
+    long, short = "A man, a dog and a woman in a BIG field, by a lake.", "A boy near a lake, and a small dog"
     pairs = (long, short), (short, long), ("A dog, a ball.", "a Dog runs"), ("a cat", "two dogs"), ("A pig.", "a pig")
     for a, b in pairs:
         over = lambda cut, a=a, b=b: len({*cut(a)} & {*cut(b)}) / len({*cut(a)} | {*cut(b)})
@@ -68,16 +72,21 @@ def check_overlap(answer: Callable) -> None:
         both, of_a, of_b, either = len({*x} & {*y}), len({*x}), len({*y}), len({*x} | {*y})
         often = (doubled[0] & doubled[1]).total() / (doubled[0] | doubled[1]).total()
         mistakes = {
-            "Capitals make two words of one: .lower().": (over(str.split), over(lambda s: re.findall("[A-Za-z]+", s))),
+            "Capitals make two words of one, or vanish: .lower() first.": (
+                over(str.split), *(over(re.compile(letters).findall) for letters in ("[A-Za-z]+", "[a-z]+"))),
             "Punctuation sticks to your words: 'dog,' is not 'dog'.": over(lambda s: s.lower().split()),
             "These are letters: set(a) of a string. Cut the caption into words first.": (over(list), over(str.lower)),
-            "A word that comes twice counts twice in yours. Use sets.": (often, both / (len(x) + len(y) - both)),
+            "A word that comes twice counts twice in yours. Use sets.": (
+                often, both / (len(x + y) - both), *(sum(w in q for w in p) / either for p, q in ((x, y), (y, x)))),
             "You divided by the words of one caption. Divide by those of either: |a or b|.": (both / of_a, both / of_b),
             "Shared words count twice in what you divide by.": (both / (of_a + of_b), 2 * both / (of_a + of_b)),
             "This is how many words they share. Divide by how many there are in either.": both,
             "This is the distance. A caption overlaps itself by 1.": 1 - both / either,
             "This is in percent. Return a fraction.": 100 * both / either,
-        }
+            "You rounded. Return the fraction as it is.": (round(both / either, 2), round(both / either, 1)),
+            "// drops the fraction. Divide with /.": both // either,
+            "|a ^ b| is what only one of them has. Divide by what either has: |a or b|.": both / max(either - both, 1),
+        }  # fmt: skip
         judge(call(answer, a, b), both / either, mistakes, f"{a!r} and {b!r} share {both} of {either} words.")
 
 
@@ -103,7 +112,10 @@ def check_split_by_picture(answer: Callable) -> None:
             expect(len(both) != 1, "The cut goes through a picture: its captions are on both sides. Cut the pictures.")
             expect(not both, f"{len(both)} pictures are on both sides: you split captions. Split np.unique(owners).")
             expect(len(here) != len(pictures) - wanted, "The sides are swapped: the share goes to test.")
-            expect(abs(len(here) - wanted) <= 1, f"{wanted} pictures should be in test, yours has {len(here)}.")
+            off = f"{wanted} of {len(pictures)} pictures should be in test, yours has {len(here)}. "
+            expect(
+                len(here) == wanted, off + "Toss no coin for each, and draw none twice: cut a permutation of the ids."
+            )
             held.append(here)
         ends, lot = ({*pictures[-len(here) :]}, {*pictures[: len(here)]}), "Files are often sorted: draw with the seed."
         expect(any(here not in ends for here in held), f"The pictures at one end are always in test. {lot}")
@@ -127,13 +139,13 @@ def check_is_sound(answer: Callable) -> None:
     }
     for words in ("with the exact share", "that lists captions in any order", "whose share is only about right"):
         asked = []
-        split = lambda owners, share, seed: asked.append(owners) or _split(words, owners, share, seed)  # noqa: B023
+        split = lambda owners, share, seed: asked.append(owners) or a_split(words, owners, share, seed)  # noqa: B023
         said = verdict(answer, split)
         expect(asked, "Your test never calls the split that it is given. Use its argument: split(owners, share, seed).")
         few = min(len(np.unique(owners)) for owners in asked) < 2
         hint = "Of one picture nothing can be held out: give it more." if few else "Ask for the three things alone."
         expect(said, f"Your test rejects a sound split, one {words}. {hint}")
-    broken = lambda kind: lambda owners, share, seed: _split(kind, owners, share, seed)
+    broken = lambda kind: lambda owners, share, seed: a_split(kind, owners, share, seed)
     fooled = [f"{words}. {look}" for words, look in hints.items() if verdict(answer, broken(words))]
     expect(len(fooled) < len(hints), "Your test accepts every split, even one with an empty test. What does it ask?")
     expect(not fooled, f"Your test accepts {len(fooled)} of {len(hints)} broken splits. One {''.join(fooled[:1])}")
@@ -147,6 +159,8 @@ def check_pad(answer: Callable) -> None:
         expect(all(map(torch.is_tensor, value)), "Two tensors are wanted: torch.tensor(...).")
         (tokens, mask), lengths = value, torch.tensor([len(row) for row in rows])
         shape = len(rows), int(lengths.max())
+        turned = tuple(tokens.shape) == shape[::-1] != shape
+        expect(not turned, "Yours is (L,B). A row is a sentence: (B,L), as pad_sequence gives with batch_first=True.")
         if tokens.ndim == 2:
             expect(tokens.shape[1] <= shape[1], f"Yours has {tokens.shape[1]} columns; the longest row has {shape[1]}.")
             expect(tokens.shape[1] == shape[1], f"Yours is cut to {tokens.shape[1]} columns. Pad the shorter rows.")
@@ -161,6 +175,7 @@ def check_pad(answer: Callable) -> None:
         mistakes = {
             f"pad_id {pad_id} is a real token here too, as in CLIP: make the mask from lengths.": wanted != pad_id,
             "Your mask is turned round: True marks a real token.": (~real, wanted == pad_id),
+            "One column too many: column 3 is the fourth. Compare with <.": torch.arange(shape[1]) <= lengths[:, None],
             "Your mask is True everywhere. Padding is False.": torch.ones(shape),
             "Your mask is of one row alone. Each row has its own length.": real[:1].expand(shape),
         }
@@ -170,10 +185,12 @@ def check_pad(answer: Callable) -> None:
 @exercise("05", "5.6")
 def check_names_a_side(answer: Callable) -> None:
     """names_a_side(caption) -> bool: whether it holds a word of left or right."""
+    expect(callable(answer), "Give the check your function itself, names_a_side, which it can call.")
+    plain = r"It names a side. (Of re you need search, not match, and a raw string: r'\b...'.)"
     case, whole = "Captions begin with a capital: ask in any case.", r"Ask for whole words: \b in a regular expression."
     also, end = "It names a side, too.", "Punctuation ends a word, and split() keeps it there."
     cases = {
-        "a pig left of a boat": (True, "It names a side."), "a pig right of a boat": (True, "So does right."),
+        "a pig left of a boat": (True, plain), "a pig right of a boat": (True, "So does right."),
         "a big drum": (False, "It names no side."), "Left of a boat there is a pig": (True, case),
         "RIGHT OF THE TREE": (True, case), "a man in a bright box": (False, whole),
         "an upright piano": (False, whole), "a plate of leftovers": (False, whole),
@@ -207,6 +224,9 @@ def check_view(answer: Callable) -> None:
             "You mirrored first, so this is another piece. Cut, then mirror.": cut(top, left, square[:, ::turn]),
             "Upside down: rows are turned. Left and right are columns, crop[:, ::-1].": plain[:, ::-1],
             "You turned rows and columns. Mirror the columns alone.": plain[:, ::-1, ::-1],
+            "After permute rows are dimension 1, columns 2: x[:, top : top + size, left : left + size].": (
+                square.transpose(2, 0, 1)[top : top + size, left : left + size] / 255
+            ),
             "You turned the colours. Columns are dimension 1 of (H,W,3).": (plain[::-1], wanted[::-1]),
             "reshape scrambles: move the last axis to the front, permute(2, 0, 1).": rows.reshape(3, size, size),
             "Rows and columns changed places: permute(2, 0, 1), not (2, 1, 0).": rows.transpose(2, 1, 0),
@@ -229,16 +249,18 @@ def check_gigabytes(answer: object) -> None:
     wanted = 31_014 * 256 * 256 * 3 / 1e9
     mistakes = {
         "Each pixel has three channels.": wanted / 3, "float32 would take that. One byte each: uint8.": wanted * 4,
-        "These are GiB, of 2**30 bytes. A GB has 10**9.": (wanted * 1e9 / 2**30, 5.68, 5.7),
-        "All 31,783 photographs would take that. The split has 31,014.": (wanted * 31_783 / 31_014, 6.25, 6.2),
-        "Side 224 is a view. The cache holds 256 x 256.": (wanted * (224 / 256) ** 2, 4.67, 4.7),
+        "These are GiB, of 2**30 bytes. A GB has 10**9.": wanted * 1e9 / 2**30,
+        "All 31,783 photographs would take that. The split has 31,014.": wanted * 31_783 / 31_014,
+        "Side 224 is a view. The cache holds 256 x 256.": wanted * (224 / 256) ** 2,
         "These are bytes or MB. A GB has 10**9 bytes.": (wanted * 1e9, wanted * 1e3), "These are bits.": wanted * 8,
         "256 rows of 256 pixels: a side is missing.": wanted / 256, "Rounded too far: one more digit.": 6,
         "These are the 29,000 pictures of train alone.": wanted * 29_000 / 31_014,
     }  # fmt: skip
     plain = answer.item() if getattr(answer, "shape", None) == () else answer
-    near = isinstance(plain, (int, float)) and abs(plain - wanted) < 0.03
-    judge(wanted if near else answer, wanted, mistakes, "Multiply pictures, rows, columns, channels and bytes.")
+    near = lambda value: isinstance(plain, (int, float)) and abs(plain - value) <= 0.006 * value
+    values = [value for one in mistakes.values() for value in (one if isinstance(one, tuple) else (one,))]
+    meant = next((value for value in (wanted, *values) if near(value)), answer)  # answers are rounded
+    judge(meant, wanted, mistakes, "Multiply pictures, rows, columns, channels and bytes.")
 
 
 @exercise("05", "5.9")
@@ -247,7 +269,7 @@ def check_batch_rows(answer: Callable) -> None:
     for pictures, size in ((10, 3), (12, 4)):
         asked = [(seed, number) for seed in range(3) for number in range(pictures // size * 12)]  # twelve rounds
         rows_of = lambda keys: [_rows(answer, number, pictures, size, seed) for seed, number in keys]  # noqa: B023
-        found, again = rows_of(asked), elsewhere(lambda: rows_of(asked[::-1])[::-1])  # noqa: B023
+        found, again = elsewhere(lambda: rows_of(asked)), elsewhere(lambda: rows_of(asked[::-1])[::-1])  # noqa: B023
         batches = np.array(found).reshape(3, 12, -1, size)  # (seed, round, batch, row)
         rounds = batches.reshape(3, 12, -1)
         expect((rounds[0] != np.arange(rounds.shape[-1])).any(), "This is the file's order. Draw one for each round.")
@@ -282,7 +304,6 @@ def check_samples(answer: Callable) -> None:
             "Each member became a sample of its own. Members of one key belong together.": (flat,),
             "A sample may have three parts, or one. You took two.": (
                 [(a[0], a[1] | b[1]) for a, b in zip(flat[::2], flat[1::2])],),
-            "Samples keep the order of the shard. You sorted them.": (sorted(right, key=lambda pair: pair[0]),),
             "These are the keys alone. Each comes with its parts.": ([key for key, _ in right],),
             "The parts are a dictionary, {extension: content}.": (change(list), change(lambda p: [c for _, c in p])),
             "The last sample is missing: hand it out after the loop.": (right[:-1],),
@@ -292,7 +313,10 @@ def check_samples(answer: Callable) -> None:
         value = [tuple(one) if isinstance(one, list) else one for one in value]
         late = any("7.seg" in one for one in value if isinstance(one, tuple))
         expect(not late, "The key ends at the FIRST dot of a name: 7.seg.png is part seg.png of sample 7.")
-        match(value, right, mistakes, "samples(members)")
+        expect(all(isinstance(one[0], str) for one in value if isinstance(one, tuple) and one), "A key is a string.")
+        mixed = value != right and len(value) == len(right) and all(one in right for one in value)
+        expect(not mixed, "Samples keep the order of the shard. You sorted them, or a set mixed them.")
+        match(value, right, mistakes, "samples(members)", "A sample is a run of members with one key.")
 
 
 _OWN = "Asked again, yours gives something else. Keep nothing between calls, and draw from np.random.default_rng({})."
@@ -300,49 +324,20 @@ _words = lambda caption: re.findall(r"[a-z]+", caption.lower())
 _key = lambda name: re.fullmatch(r"((?:.*/)?[^/.]*)\.(.*)", name).groups()  # of a member: its sample's key, its part
 
 
-def _karpathy() -> dict:
-    """A caption file: splits interleaved, names unsorted, 5, 6 or 3 captions a picture, imgid no row."""
-    images = []
-    for k, (name, count) in enumerate({"pig": 5, "owl": 5, "cat": 5, "bus": 6, "mug": 3, "ant": 3, "fox": 6}.items()):
-        raws, numbers_of = [f"{letter}, a big {name}." for letter in "ZYXWVU"[:count]], range(9 * k, 9 * k + count)
-        said = [{"tokens": _words(raw), "raw": raw, "sentid": number} for raw, number in zip(raws, numbers_of)]
-        entry = {"filename": f"{name}.jpg", "imgid": 90 - 7 * k, "split": ("train", "test", "val")[k % 3]}
-        images.append(entry | {"sentids": list(numbers_of), "sentences": said})
-    return {"dataset": "flickr30k", "images": images}
-
-
 def _two_sides(value: object) -> list[list[int]]:
     pair = numbers(value, 2, "Two things are wanted: return train, test.")
     sides = [items(sorted(one) if isinstance(one, set) else one, what) for one, what in zip(pair, ("train", "test"))]
     kinds = {type(one) for side in sides for one in side}
     expect(bool not in kinds, "These are masks. Return the numbers of the captions: np.flatnonzero(mask).")
-    expect(kinds <= {int}, "Numbers of captions are whole numbers, in a flat list or array.")
+    expect(kinds <= {int}, "Numbers of captions are whole numbers, in a flat list or array: np.where(mask)[0].")
     return sides
-
-
-def _split(kind: str, owners, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A split of captions, sound or broken as `kind` says. With two pictures or more a sound one has no empty side."""
-    owners, rng, many = np.asarray(owners), np.random.default_rng(seed), len(owners)
-    groups = {"permutes": np.arange(many), "takes": np.arange(many) // 5}.get(kind.split()[0], owners)
-    ids = rng.permutation(np.unique(groups))
-    test = np.isin(groups, ids[: min(max(1, round(share * len(ids))), len(ids) - 1)])  # (M,)
-    hashed, new = (owners * 7919 + seed * 104729) % 1009 < share * 1009, np.append(True, np.diff(owners) != 0)  # (M,)
-    shared = np.isin(owners, owners[~new])  # (M,) whose picture has several captions
-    test = hashed if "about" in kind and 0 < hashed.sum() < many else test
-    test = np.arange(many) >= int((1 - share) * many) if "cuts" in kind else test
-    test = new & shared if "holds" in kind else test & ("empty" not in kind)
-    test[np.flatnonzero(shared)[: "leaks" in kind]] ^= True
-    train, test = np.flatnonzero(~test), np.flatnonzero(test)
-    train = np.arange(many) if "keeps" in kind else train
-    if "loses" in kind:
-        return train[new[train]], test[new[test]]
-    return (rng.permutation(train), rng.permutation(test)) if "order" in kind else (train, test)
 
 
 def _rows(answer: Callable, number: int, pictures: int, size: int, seed: int) -> list[int]:
     rows = items(call(answer, number, pictures, size, seed), "A batch")
     expect(rows, f"Batch {number} is empty. After {pictures // size} batches, a round, the next round begins.")
-    expect(len(rows) == size, f"Batch {number} has {len(rows)} rows, not {size}. Drop what fills no batch.")
+    expect(len(rows) == size, f"Batch {number} has {len(rows)} rows, not {size}. After {pictures // size} "
+           "batches a new round begins; drop what fills none.")  # fmt: skip
     expect(all(type(row) is int for row in rows), f"Rows are whole numbers, not {shown(rows[0])}.")
     expect(all(0 <= row < pictures for row in rows), f"Rows lie in 0 to {pictures - 1}; yours are {rows}.")
     expect(len({*rows}) == size, f"Batch {number} holds a picture twice: {rows}. Cut batches out of a permutation.")

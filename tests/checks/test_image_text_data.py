@@ -4,7 +4,7 @@ import random
 import re
 from collections import Counter
 from itertools import groupby
-from math import floor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from course_utils.checks import image_text_data as checks
 from course_utils.checks._outcome import WrongAnswer
+from course_utils.checks._splits import a_split
 
 BY_NUMBER = by_number(checks)
 VALUES = ("5.8",)  # exercises whose answer is a value
@@ -175,6 +176,18 @@ def split_masks(owners, share, seed):
 def split_at_end(owners, share, seed, end=-1):
     pictures = list(dict.fromkeys(owners.tolist()))[::-end]
     test = np.isin(owners, pictures[-round(share * len(pictures)) :])
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def split_coins(owners, share, seed):
+    pictures = np.unique(owners)
+    test = np.isin(owners, pictures[np.random.default_rng(seed).random(len(pictures)) < share])
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def split_with_return(owners, share, seed):
+    pictures = np.unique(owners)
+    test = np.isin(owners, np.random.default_rng(seed).choice(pictures, round(share * len(pictures))))
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 
@@ -443,6 +456,18 @@ def drops_first(number, pictures, batch_size, seed):
     return batch_rows(number, pictures // batch_size * batch_size, batch_size, seed)
 
 
+class Cached:
+    """Orders from the shared generator, kept between calls."""
+
+    def __init__(self):
+        self.orders = {}
+
+    def __call__(self, number, pictures, batch_size, seed):
+        turn, place = divmod(number, pictures // batch_size)
+        order = self.orders.setdefault((turn, seed, pictures), np.random.permutation(pictures))
+        return order[place * batch_size : (place + 1) * batch_size]
+
+
 class Going:
     """Goes on with one generator, so that a batch depends on what was asked before."""
 
@@ -515,7 +540,7 @@ WRONG = {
             read_with(keep=lambda images, split: images[:5] if split == "train" else images[5:]),
             "no stretch of the file",
         ),
-        (changed(lambda n, t, o, c: (sorted(n), t, o)), "sorted the names"),
+        (changed(lambda n, t, o, c: (sorted(n), t, o)), "sorted the pictures"),
         (changed(lambda n, t, o, c: (set(n), t, o)), "filenames is a set"),
         (changed(lambda n, t, o, c: ([n[k] for k in o], t, o)), "not once for each caption"),
         (read_with(name=lambda image: image["imgid"]), "picture numbers. Their names"),
@@ -531,6 +556,7 @@ WRONG = {
         (read_with(owner=lambda k, row, image: k), "counted all pictures"),
         (changed(lambda n, t, o, c: (n, t, [k // 5 for k in range(len(t))])), "Not five captions a picture"),
         (changed(lambda n, t, o, c: (n, t, np.repeat(np.arange(len(n)), 5))), "Not five captions a picture"),
+        (changed(lambda n, t, o, c: (n, t, [[k] * o.count(k) for k in range(len(n))])), "owners is nested"),
         (changed(lambda n, t, o, c: (n, t, range(len(n)))), "One owner for each caption"),
         (changed(lambda n, t, o, c: (n, t, range(len(t)))), "Captions of one picture share"),
         (read_with(owner=lambda k, row, image: row + 1), "counted from 0"),
@@ -549,6 +575,14 @@ WRONG = {
         (overlap_with(lambda s: s), "These are letters"),
         (overlap_with(lambda s: s.lower()), "These are letters"),
         (multiset, "comes twice counts twice"),
+        (
+            lambda a, b: sum(word in words(b) for word in words(a)) / len({*words(a), *words(b)}),
+            "comes twice counts twice",
+        ),
+        (overlap_with(lambda s: re.findall("[a-z]+", s)), "Capitals make two words of one, or vanish"),
+        (lambda a, b: round(overlap(a, b), 2), "You rounded"),
+        (overlap_with(words, lambda a, b: len(a & b) // len(a | b)), "// drops"),
+        (overlap_with(words, lambda a, b: len(a & b) / max(1, len(a ^ b))), "only one of them has"),
         (overlap_with(words, lambda a, b: len(a & b) / len(a)), "words of one caption"),
         (overlap_with(words, lambda a, b: len(a & b) / min(len(a), len(b))), "words of one caption"),
         (overlap_with(words, lambda a, b: len(a & b) / max(len(a), len(b))), "words of one caption"),
@@ -557,8 +591,8 @@ WRONG = {
         (overlap_with(words, lambda a, b: len(a & b)), "how many words they share"),
         (overlap_with(words, lambda a, b: 1 - len(a & b) / len(a | b)), "distance"),
         (overlap_with(words, lambda a, b: 100 * len(a & b) / len(a | b)), "percent"),
-        (overlap_with(words, lambda a, b: a & b), "of 11 words"),
-        (lambda a, b: 0.75, "share 4 of 11 words. Yours says 0.75"),
+        (overlap_with(words, lambda a, b: a & b), "of 13 words"),
+        (lambda a, b: 0.75, "share 4 of 13 words. Yours says 0.75"),
     ],
     "5.3": [
         (split_captions, "pictures are on both sides: you split captions"),
@@ -568,7 +602,10 @@ WRONG = {
         (split_first_only, "on neither side. A picture brings all"),
         (split_masks, "These are masks"),
         (lambda o, s, r: split_by_picture(o, s, r)[::-1], "sides are swapped"),
-        (lambda o, s, r: split_by_picture(o, s / 3, r), "3 pictures should be in test, yours has 1"),
+        (lambda o, s, r: split_by_picture(o, s / 3, r), "3 of 12 pictures should be in test, yours has 1"),
+        (split_coins, "3 of 12 pictures should be in test, yours has .*Toss no coin"),
+        (split_with_return, "yours has .*draw none twice"),
+        (lambda o, s, r: tuple((side,) for side in split_by_picture(o, s, r)), "np.where"),
         (split_at_end, "one end"),
         (lambda o, s, r: split_at_end(o, s, r, end=1), "one end"),
         (lambda o, s, r: split_by_picture(o, s, 3), "Four seeds gave one split"),
@@ -621,13 +658,17 @@ WRONG = {
         (padded(lambda t, m, rows, pad_id: (t, m[:, :1])), "shape should be"),
         (padded(lambda t, m, rows, pad_id: (t, m[:1].expand(m.shape))), "one row alone"),
         (padded(lambda t, m, rows, pad_id: (t.flatten(), m)), "shape should be"),
+        (padded(lambda t, m, rows, pad_id: (t.T, m.T)), "batch_first"),
+        (padded(lambda t, m, rows, pad_id: (t, m.T)), "shape should be"),
+        (padded(lambda t, m, rows, pad_id: (t, m | m.roll(1, 1))), "One column too many|turned|real"),
+        (padded(lambda t, m, rows, pad_id: (t, torch.arange(t.shape[1]) <= m.sum(1, True))), "One column too many"),
         (pad_to(lambda rows: 200), "200 columns; the longest row has 5"),
         (pad_to(lambda rows: 77), "77 columns"),
         (pad_to(lambda rows: max(map(len, rows)) + 1), "6 columns"),
         (pad_to(lambda rows: min(map(len, rows))), "cut to 2 columns"),
         (pad_left, "on the left"),
         (lambda rows, pad_id: (pad(rows, 0)[0], pad(rows, pad_id)[1]), "filled up with 0"),
-        (pad_in_place, "changes its inputs. Make new ones"),
+        (pad_in_place, "changes its inputs. Make new lists"),
         (lambda rows, pad_id: (torch.tensor(rows), None), "stopped"),
     ],
     "5.6": [
@@ -641,6 +682,9 @@ WRONG = {
         (lambda c: bool(re.search(r"\b(left|right)", c.lower())), "leftovers.*whole words"),
         (lambda c: bool(re.search(r"\b(left|right)(most|wards?|hand|side)?\b", c)), "any case"),
         (lambda c: not names_a_side(c), "wrong way round"),
+        (lambda c: bool(re.match(r"\b(left|right)\b", c, re.I)), "search, not match"),
+        (lambda c: bool(re.search("\b(left|right)\b", c, re.I)), "a raw string"),
+        (True, "your function itself"),
         (SIDE.search, r"Return True or False, not .*bool\(...\)"),
         (SIDE.findall, "Return True or False"),
         (lambda c: len(SIDE.findall(c)), "Return True or False, not 1"),
@@ -657,6 +701,10 @@ WRONG = {
         (as_crop(lambda crop, size: crop.reshape(3, size, size)), "reshape scrambles"),
         (as_crop(lambda crop, size: crop.transpose(2, 1, 0)), "changed places"),
         (as_crop(lambda crop, size: crop), "Channels come first"),
+        (
+            lambda s, t, left, n, m: torch.tensor(s).permute(2, 0, 1)[t : t + n, left : left + n] / 255,
+            "dimension 1, col",
+        ),
         (seen(lambda x, m: x * 255), "0 to 255"),
         (seen(lambda x, m: (x * 255).to(torch.uint8)), "0 to 255"),
         (seen(lambda x, m: x.floor()), "Whole-number division"),
@@ -675,7 +723,12 @@ WRONG = {
     ],
     "5.8": [
         (GIGABYTES / 3, "three channels"),
-        (2.03, "Multiply pictures"),
+        (2.03, "three channels"),
+        (24.4, "float32 would take that"),
+        (6100, "bytes or MB"),
+        (6.25, "All 31,783"),
+        (5.7, "These are GiB"),
+        (7, "Multiply pictures"),
         (GIGABYTES * 4, "float32 would take that"),
         (31_783 * 256 * 256 * 3 / 1e9, "All 31,783"),
         (GIGABYTES * 1e9 / 2**30, "These are GiB"),
@@ -684,7 +737,7 @@ WRONG = {
         (31_014 * 256 * 256 * 3, "bytes or MB"),
         (6097.711104, "bytes or MB"),
         (GIGABYTES * 8, "bits"),
-        (29_000 * 256 * 256 * 3 / 1e9, "29,000"),
+        (29_000 * 256 * 256 * 3 / 1e9, "29,000|GiB"),
         (31_014 * 256 * 3 / 1e9, "a side is missing"),
         (6, "Rounded too far"),
         ("6.1 GB", "Yours says '6.1 GB'"),
@@ -710,6 +763,7 @@ WRONG = {
         (lambda n, p, b, s: runs_out(n % 4, p, b, s), "Batch 3 has 1 rows"),
         (shuffles_batches, "always share a batch"),
         (drops_first, r"never came"),
+        (Cached(), "all code shares"),
         (Going(), "Asked again|twice in one round"),
         (lambda n, p, b, s: batch_rows(n, p, b, s) + 1, "Rows lie in 0 to 9"),
         (lambda n, p, b, s: batch_rows(n, p, b, s) / 1, "whole numbers"),
@@ -729,6 +783,8 @@ WRONG = {
         (sampled(lambda found: [(k, {e: c}) for k, p in found for e, c in p.items()]), "sample of its own"),
         (by_pairs, "may have three parts, or one"),
         (sampled(sorted), "You sorted them"),
+        (sampled(lambda found: found[::-1]), "keep the order of the shard"),
+        (sampled(lambda found: [(Path(key), parts) for key, parts in found]), "A key is a string"),
         (sampled(lambda found: [key for key, _ in found]), "keys alone"),
         (sampled(lambda found: [(k, list(p.values())) for k, p in found]), "are a dictionary"),
         (sampled(lambda found: found[:-1]), "last sample is missing"),
@@ -768,7 +824,7 @@ def test_every_broken_split_is_broken_and_every_sound_one_sound_for_pictures_of_
     for kind, sound in kinds.items():
         for seed in range(30):
             for share in (0.1, 0.25, 0.5, 0.8):
-                assert three_things(owners, *checks._split(kind, owners, share, seed)) is sound, (kind, seed, share)
-    cut = [three_things(owners, *checks._split("cuts one", owners, share, 0)) for share in (0.25, 0.5, 0.4)]
-    fives = [three_things(owners, *checks._split("takes five", owners, 0.3, seed)) for seed in range(30)]
-    assert not all(cut) and sum(fives) < 10 and floor(0.75 * 31) == 23
+                assert three_things(owners, *a_split(kind, owners, share, seed)) is sound, (kind, seed, share)
+    cut = [three_things(owners, *a_split("cuts one", owners, share, 0)) for share in (0.25, 0.5, 0.4)]
+    fives = [three_things(owners, *a_split("takes five", owners, 0.3, seed)) for seed in range(30)]
+    assert not all(cut) and sum(fives) < 10

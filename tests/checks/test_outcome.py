@@ -173,7 +173,7 @@ def test_numbers_takes_every_kind_of_sequence(value):
     assert numbers(value, 2, "Two, please.") == [1, 2]
 
 
-@pytest.mark.parametrize("value", [3, (1, 2, 3), {1, 2}, {1: 2, 3: 4}, "12"])
+@pytest.mark.parametrize("value", [3, (1, 2, 3), {1, 2}, {1: 2, 3: 4}, "12", torch.tensor(1), np.array(2)])
 def test_numbers_wants_as_many_as_were_asked_in_an_order(value):
     with pytest.raises(WrongAnswer, match="Two, please"):
         numbers(value, 2, "Two, please.")
@@ -187,7 +187,7 @@ def test_call_hands_out_copies_of_lists_and_dictionaries_too(given):
         (some if isinstance(some, list) else some["a"]).append(3)
         return 1
 
-    with pytest.raises(WrongAnswer, match="Make new ones"):
+    with pytest.raises(WrongAnswer, match="Make new lists"):
         call(changes, given)
     assert given in ([[1], [2]], {"a": [1]})
     assert call(len, given) == len(given)
@@ -211,6 +211,7 @@ def test_items_refuse_what_has_no_order(value, message):
                                                 ([1, 3], r"rows\[1\] should be 2, yours is 3. Look")])  # fmt: skip
 def test_match_names_the_mistake_then_where_two_lists_differ(value, message):
     match([1, 2], [1, 2], {}, "rows")
+    match([np.array([1, 2]), torch.tensor(3)], [[1, 2], 3], {}, "rows")
     with pytest.raises(WrongAnswer, match=message):
         match(value, [1, 2], {"Turned.": ([2, 1],)}, "rows", "Look again.")
 

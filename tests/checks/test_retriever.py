@@ -158,6 +158,12 @@ def outputs_in_training(train, tower, batches):
     return torch.equal(before, tower(batches[0]))
 
 
+def outputs_as_judged(train, tower, batches):
+    before = tower.eval()(batches[0])
+    train(tower, batches)
+    return torch.equal(before, tower.eval()(batches[0]))
+
+
 def flags(train, tower, batches):
     train(tower, batches)
     return not any(p.requires_grad for p in tower.parameters())
@@ -397,6 +403,11 @@ def small_sample(rng, a, b, pictures):
     return (after - before)[i].sum() / counts[i].sum()
 
 
+def few_draws(a, b, pictures, seed):
+    rng = np.random.default_rng(seed)
+    return (b - a).mean(), *np.percentile([draw_right(rng, a, b, pictures) for _ in range(5)], [2.5, 97.5])
+
+
 def unseeded(a, b, pictures, seed):
     return interval_weights(a, b, pictures, random.SystemRandom().randrange(10**9))
 
@@ -435,6 +446,12 @@ def write_moved(path, pieces):
     draft = f"{path}.tmp"
     with open(draft, "wb") as file:
         [file.write(piece) for piece in pieces]
+    os.replace(src=draft, dst=path)
+
+
+def write_by_shutil(path, pieces):
+    draft = path.with_suffix(".new")
+    draft.write_bytes(b"".join(pieces))
     shutil.move(draft, path)
 
 
@@ -534,6 +551,21 @@ def writes_once(path, pieces):
     with draft.open("xb") as file:
         file.writelines(pieces)
     os.replace(draft, path)
+
+
+def goes_on_with_the_draft(path, pieces):
+    draft = path.with_suffix(".part")
+    for piece in pieces:
+        with draft.open("ab") as file:
+            file.write(piece)
+    os.replace(draft, path)
+
+
+def wraps(path, pieces):
+    try:
+        write_whole(path, pieces)
+    except Exception as error:
+        raise RuntimeError("not written") from error
 
 
 def consumes(path, pieces):
@@ -648,8 +680,8 @@ RIGHT = [
     ("6.4", [parameter_groups, groups_by_name, groups_one_each, groups_yielded]),
     ("6.5", [134e6 * 16 / 1e9, 2.14, 2.1, np.float32(2.144), torch.tensor(2.144)]),
     ("6.6", [paired_interval, interval_package, interval_weights, drawing(draw_right)]),
-    ("6.7", [write_whole, write_tempfile, write_tidy, write_moved, write_in_a_folder]),
-    ("6.8", [{"weights", "moments", "step", "random state"}, ["Step", "Weights", "random state", " moments"]]),
+    ("6.7", [write_whole, write_tempfile, write_tidy, write_moved, write_by_shutil, write_in_a_folder]),
+    ("6.8", [{"weights", "moments", "step", "random state"}, ["Step", "Weights", "random_state", " moments"]]),
     ("6.9", [truly_wrong, truly_wrong_numpy, truly_wrong_loop]),
     ("6.10", [parts, parts_loop, parts_two_blanks]),
 ]
@@ -672,6 +704,12 @@ WRONG = {
         (with_truth(lambda s, right, k: top(s, right, k).any(1).sum()), "This is a count"),
         (second(lambda s, right, k: int(top(s.T, right.T, k).any(1).sum())), "This is a count"),
         (with_truth(lambda s, right, k: top(s, right, k, largest=False).any(1).float().mean()), "the k worst"),
+        (lambda s, o, k: recall_both_ways(s, o, 1), "Do you use k"),
+        (
+            second(lambda s, right, k: (right.int() @ top(s.T, right.T, k).any(1).int() > 0).float().mean()),
+            "one by one",
+        ),
+        (with_truth(lambda s, right, k: top(s, right, k).any(1)), "Is a mean still to be taken"),
         (fives, "owners is not used"),
         (diagonal, "owners is not used"),
         (times(100), "not percent"),
@@ -679,7 +717,7 @@ WRONG = {
         (lambda s, o, k: recall_both_ways(s, o, k + 1), "k is off by one"),
         (lambda s, o, k: recall_both_ways(-s, o, k), "the k worst"),
         (lambda s, o, k: recall_both_ways(s.mul_(2), o, k), "changes its inputs"),
-        (lambda s, o, k: recall_both_ways(s, o, 1), "image_to_text of .. pictures and .* captions at k = 3 is"),
+        (lambda s, o, k: recall_both_ways(s, o, 9), "image_to_text of .. pictures and .* captions at k = 3 is"),
         (lambda s, o, k: recall_both_ways(s, o, k)[0].item(), "Two numbers are wanted"),
         (lambda s, o, k: {"image_to_text": 1.0}, "Two numbers are wanted"),
         (lambda s, o, k: recall_both_ways(s.T, o, k), "image_to_text of"),
@@ -687,21 +725,23 @@ WRONG = {
     "6.2": [
         (lambda train, tower, batches: train(tower, batches) is None, "accepts every training.*Did you copy"),
         (lambda train, tower, batches: train(tower, batches) is not None, "rejects a training that leaves"),
-        (lambda train, tower, batches: True, "never calls train"),
+        (lambda train, tower, batches: True, "Your test never trains"),
+        (lambda train, tower, batches: train(batches, tower), "stopped in line"),
         (aliased, "accepts every training.*clone"),
         (compares(lambda tower: tower.parameters(), keep=lambda value: value), "accepts every training.*clone"),
-        (compares(lambda tower: tower.parameters()), "3 of 6 broken trainings. One freezes parameters.*buffers"),
-        (compares(lambda tower: tower.buffers()), "2 of 6 broken trainings. One gives the tower's weights"),
-        (compares(lambda tower: [tower[1].running_mean]), "broken trainings. One gives the tower's weights"),
-        (compares(everything, torch.allclose), "1 of 6 broken trainings. One moves a bias by a millionth.*torch.equal"),
+        (compares(lambda tower: tower.parameters()), "4 of 7 broken trainings. One freezes parameters.*buffers"),
+        (compares(lambda tower: tower.buffers()), "2 of 7 broken trainings. One gives the tower's weights"),
+        (compares(lambda tower: [tower[1].running_mean]), "3 of 7 broken trainings. One resets num_batches"),
+        (compares(everything, torch.allclose), "1 of 7 broken trainings. One moves a bias by a millionth.*torch.equal"),
         (compares(everything, lambda x, y: abs(x.mean() - y.mean()) < 1e-4), "broken trainings. One"),
         (outputs_in_training, "broken trainings. One freezes parameters"),
+        (outputs_as_judged, "1 of 7 broken.* resets num_batches_tracked"),
         (flags, "rejects a training.*flags"),
         (mode, "rejects a training.*Modes"),
         (gradients, "rejects a training.*gradients"),
         (losses_agree, "accepts every training"),
         (left_alone_asserts, "raised AssertionError: return True or False"),
-        (lambda train, tower, batches: state(tower), "never calls train|Return True or False"),
+        (lambda train, tower, batches: bool(state(tower)), "Your test never trains"),
         (lambda train, tower, batches: print(train(tower, batches)), "gave back nothing"),
         (
             lambda train, tower, batches: state(tower) == (train(tower, batches), state(tower))[1],
@@ -724,14 +764,15 @@ WRONG = {
         (falling(lambda step, steps, warmup: 2 * cosine((step - warmup) / (steps - warmup))), "Twice too large"),
         (falling(lambda step, steps, warmup: (1 + math.cos(180 * (step - warmup) / (steps - warmup))) / 2), "radians"),
         (falling(lambda step, steps, warmup: (1 + math.cos((step - warmup) / (steps - warmup))) / 2), "Without pi"),
-        (falling(lambda s, n, w: (1 + math.sin(math.pi * (s - w) / (n - w))) / 2), "This is a sine"),
+        (falling(lambda s, n, w: (1 + math.sin(math.pi * (s - w) / (n - w))) / 2), "The cosine is wrong"),
         (falling(lambda step, steps, warmup: 1 - (step - warmup) / (steps - warmup)), "falls in a line"),
         (falling(lambda step, steps, warmup: cosine(2 * (step - warmup) / (steps - warmup))), "comes up again"),
-        (falling(lambda s, n, w: math.cos(math.pi / 2 * (s - w) / (n - w))), "quarter of a period"),
+        (falling(lambda s, n, w: math.cos(math.pi / 2 * (s - w) / (n - w))), "The cosine is wrong"),
         (falling(lambda step, steps, warmup: 1), "stays at the peak"),
         (falling(lambda step, steps, warmup: cosine((step - warmup) // (steps - warmup))), "stays at the peak"),
         (falling(lambda step, steps, warmup: cosine((step - warmup) / (steps - warmup - 1))), "0 comes one step early"),
         (lambda step, steps, warmup, peak: rate(step, steps, warmup, 1), "peak is missing"),
+        (falling(lambda step, steps, warmup: 1 - cosine((step - warmup) / (steps - warmup))), "It rises"),
         (divides_by_the_warm_up, "Step 0 would have rate 0"),
         (lambda s, n, w, peak: peak * min((s + 1) / w, 1) if s < w else rate(s, n, w, peak), "yours comes one early"),
         (
@@ -764,7 +805,8 @@ WRONG = {
         (lambda m, head, tower: [{"params": copy.deepcopy(m).parameters(), "lr": head}], "not the model's own"),
         (lambda m, head, tower: [{"params": ["image_tower"], "lr": head}], "holds a str"),
         (lambda m, head, tower: [m.parameters()], "A list of dictionaries"),
-        (lambda m, head, tower: 3, r"stopped|A list of dictionaries"),
+        (lambda m, head, tower: 3, "A list of dictionaries.* not 3"),
+        (lambda m, head, tower: parameter_groups(m, None, tower), "A number is wanted, not None"),
     ],
     "6.5": [
         (0.536, "the weights alone"),
@@ -798,7 +840,8 @@ WRONG = {
         (drawing(draw_isin), "drawn twice counts twice"),
         (drawing(draw_heavy), "nine times as often"),
         (drawing(draw_means), "means of pictures' means"),
-        (drawing(draw_means, middle=lambda a, b: 0.0), "mean of b - a"),
+        (drawing(draw_means, middle=lambda a, b: 0.0), "the mean of b - a"),
+        (few_draws, "jump from seed to seed"),
         (drawing(without_return_of_pictures), "low equals high"),
         (drawing(small_sample), "is right, yours is"),
         (unseeded, "The same seed gives two intervals"),
@@ -825,6 +868,8 @@ WRONG = {
         (finishes_anyway, "the old file must stand at path"),
         (consumes, "became b''|became b'newer'"),
         (writes_once, "FileExistsError"),
+        (goes_on_with_the_draft, "Is the old draft still in it"),
+        (wraps, "A bare raise passes it on"),
         (lambda path, pieces: None, "nothing stands at path"),
         (lambda path, pieces: write_whole(str(path), pieces), "AttributeError"),
         ("path", "your function itself"),
@@ -851,15 +896,17 @@ WRONG = {
         (lambda *x: own_only(*x) - truly_wrong(*x), "found another picture"),
         (lambda *x: 1 - truly_wrong(*x) / own_only(*x), "found another picture"),
         (counted, "This is a count"),
+        (lambda *x: 100 * truly_wrong(*x), "or percent"),
         (lambda *x: 1 - truly_wrong(*x), "the share that is right"),
         (lambda s, o, t, k: 1 - top(s, t, k).all(1).float().mean(), "You ask for k of them"),
         (lambda s, o, t, k: 1 - top(s, t, k).float().mean(), "share of cells"),
         (lambda s, o, t, k: truly_wrong(s, o, t, k + 1), "off by one"),
         (lambda s, o, t, k: truly_wrong(s, o, t, k - 1), "off by one"),
         (lambda *x: counted(*x) / x[0].shape[1], "Divide by M"),
+        (lambda s, o, t, k: truly_wrong(s, o, t, 1), "Do you use k"),
         (lambda s, o, t, k: truly_wrong(-s, o, t, k), "the k worst"),
         (lambda s, o, t, k: truly_wrong(s.T, o, t.T, k), "Rows are captions"),
-        (lambda s, o, t, k: truly_wrong(s, o, t, 5), "have no true picture among their 2 best"),
+        (lambda s, o, t, k: truly_wrong(s, o, t, 7), "have no true picture among their 3 best"),
         (lambda s, o, t, k: truly_wrong(s.fill_(0.0), o, t, k), "changes its inputs"),
         (lambda s, o, t, k: ~top(s, t, k).any(1), r"shape should be \(\)"),
     ],
@@ -877,7 +924,9 @@ WRONG = {
         (leaving(lambda words, i: words[: i + 1]), "words after it stay"),
         (leaving(lambda words, i: words[:i] + words[i:]), "Nothing is left out"),
         (pops, "changes its list of words"),
+        (lambda e, w, z: [e([" ".join(w)]) @ z for i in range(len(w)) if w.pop(i)], "changes its list of words"),
         (in_a_dict, "One number for each word"),
+        (lambda e, w, z: dict(zip(w, parts(e, w, z))), "One number for each word"),
         (lambda e, w, z: e(" ".join(w)) @ z, "takes a list of sentences"),
         (lambda e, w, z: e([w, w]) @ z, "not lists of words"),
         (lambda e, w, z: parts(e, w, z)[:2], r"shape should be \(6,\), yours is \(2,\)"),
@@ -937,3 +986,11 @@ def test_an_interval_of_few_draws_is_right_whatever_the_draws(seeds):
         return paired_interval(a, b, pictures, [seed, seeds])
 
     assert checks.check_paired_interval(shifted) is True
+
+
+def test_an_answer_that_stumbles_over_both_kinds_gets_the_first_error():
+    def neither(scores, owners, k):
+        return scores.no_such_thing, k
+
+    with pytest.raises(WrongAnswer, match="'Tensor' object has no attribute 'no_such_thing'"):
+        checks.check_recall_both_ways(neither)
