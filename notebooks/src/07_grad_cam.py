@@ -322,38 +322,47 @@ def to_picture(tokens, rows, columns):
 grad_cam.check_to_picture(to_picture)
 
 # %% [markdown]
-# A small patch tower with random weights is enough to see the trap. It is read out by its class token. Predict: what is the gradient at the *patches* of the last block's output?
+# A tower of patches that learned the same task is shipped too. It is read out by its class token. Predict: what is the gradient at the *patches* of the last block's output?
 
 # %% tags=["nbval-check-output"]
-from course_utils import models
-
-torch.manual_seed(SEED)
-patch_tower = models.PatchTower(size=64, patch=8, width=32, depth=2, heads=2, pool="class").eval()
-toy_text = torch.nn.functional.normalize(torch.randn(1, 32), dim=-1)  # (K,D)
+patch_retriever = shipped.load("patches")
+patch_model = patch_retriever.model
+patch_tower = patch_model.image_tower  # 8 by 8 patches and a class token, four blocks
+with torch.no_grad():
+    z_patch = patch_model.encode_text(*patch_retriever.tokenize(shown_phrases))  # (K,E)
 try:
-    explain.grad_cams(patch_tower, patch_tower.blocks[-1], image, toy_text, to_map=patch_tower.as_map)
+    explain.grad_cams(patch_model.encode_image, patch_tower.blocks[-1], image, z_patch, to_map=patch_tower.as_map)
 except ValueError as error:
     print(error)
 
 # %% [markdown]
-# Behind the last attention the patches are never read again: their gradient is zero, and many a tutorial's map of a transformer is the noise of that layer. In front of it, it works:
-
-# %% tags=["nbval-check-output"]
-before_attention = patch_tower.blocks[-1].norm
-patch_maps = explain.grad_cams(patch_tower, before_attention, image, toy_text, to_map=patch_tower.as_map)
-tuple(patch_maps.shape)  # (B,K,rows,columns)
-
-# %% [markdown]
-# Transformers offer another map for free: **rollout** multiplies the attention of all layers, half attention and half detour in each, and reads the class token's row. Try it, and ask yourself what is missing.
+# Behind the last attention the patches are never read again: their gradient is zero, and many a tutorial's map of a transformer is the noise of that layer. Earlier blocks can be asked. Patches stay at their places all the way, so we keep gradients at theirs too (`average=False`, which is called
+# HiResCAM), and do not average them away.
 
 # %%
-_, attentions = patch_tower.attend(image)  # each (B,h,T,T)
-rolled = explain.rollout(attentions)[:, 0, 1:]  # (B,T,T) -> (B,P), what the class token read of each patch
-assert torch.allclose(explain.rollout(attentions).sum(dim=-1), torch.ones(1, 65))
-rolled.reshape(8, 8).shape
+earlier = patch_tower.blocks[-2].norm
+patch_maps = explain.grad_cams(
+    patch_model.encode_image, earlier, image, z_patch, to_map=patch_tower.as_map, average=False
+)[0]  # (K,8,8)
+patch_maps.shape
 
 # %% [markdown]
-# No sentence went in. Rollout says which patches were read at all, the same for *pig* and for *pizza*; for a pair it explains half at best.
+# Transformers offer another map for free: **rollout** (Abnar and Zuidema 2020) multiplies the attention of all layers, half attention and half detour in each, and reads the class token's row. Which argument is missing below?
+
+# %%
+with torch.no_grad():
+    attentions = patch_tower.attend(image)[1]  # four times (B,h,T,T)
+rolled = explain.rollout(attentions)[:, 0, 1:].reshape(1, 8, 8)  # (B,T,T) -> (B,P) -> (B,8,8)
+relative = np.stack([one / one.max() for one in enlarged(torch.cat([patch_maps, rolled]))])  # for this figure only
+panels = [f"gradients: {text}" for text in shown_phrases] + ["rollout: any phrase"]
+axes = plotting.maps([scene.image] * 3, relative, panels, scene.masks[[0, 1, 0]], columns=3)
+axes[0].get_figure().axes[-1].set_ylabel("share of the map's maximum")
+plotting.show(
+    axes, alt="A tower of patches: a gradient map for each phrase, and rollout, which is one map for all phrases."
+)
+
+# %% [markdown]
+# No sentence went into rollout. It says which patches were read at all, the same for *apple* and for *bus*. Section 8 will show what that is worth for a pair.
 #
 # ## 7 Two more ways to ask
 # ### Cover it and see
@@ -612,6 +621,16 @@ occluded = []
 for picture, z, nothing in zip(tqdm(few_pictures, desc="occlusion", leave=False), few_z, few_mean):
     occluded.append(explain.occlusion(lambda x, z=z: model.encode_image(x) @ z, picture, nothing, window=16, stride=8))
 
+# %%
+with torch.no_grad():
+    few_patch_z = patch_model.encode_text(*patch_retriever.tokenize(phrases[few_rows]))  # (N,E)
+    few_attentions = patch_tower.attend(few_pictures)[1]
+rolled_maps = enlarged(explain.rollout(few_attentions)[:, 0, 1:].unflatten(1, (8, 8)))
+patch_cams = [explain.grad_cams(patch_model.encode_image, earlier, picture[None], z[None], patch_tower.as_map, False)[0]
+              for picture, z in zip(few_pictures, few_patch_z)]  # fmt: skip
+on_other = judged(rolled_maps, few_other)["pointing"].mean()
+print(f"rollout points at the object in {judged(rolled_maps, few_own)['pointing'].mean():.2f}, at the other one in {on_other:.2f}")  # fmt: skip
+
 # %% [markdown]
 # Beside every method its controls: a **random map**; a **centre prior**, for whoever bets on the middle; and a map of **contrast**, how far each pixel is from the mean colour, which never asks the model. Predict how far each gets in the pointing game: the object covers about 7 % of a picture.
 
@@ -622,6 +641,8 @@ table = {
     "the same, from grey": (smoothed(grey_pixels).numpy(), few_own),
     "Grad-CAM": (cam_maps, own[judged_rows]),
     "occlusion": (torch.stack(occluded).numpy(), few_own),
+    "patches, gradients": (enlarged(torch.cat(patch_cams)), few_own),
+    "patches, rollout": (rolled_maps, few_own),
     "contrast, no model": (contrast, few_own),
     "centre prior": (np.repeat(faithfulness.centre_prior(64, 64)[None], half, axis=0), own[judged_rows]),
     "random map": (faithfulness.random_maps(half, 8, 8, SEED), own[judged_rows]),
@@ -650,7 +671,7 @@ for fact, name in {"best": best, "grad_cam": "Grad-CAM"}.items():
 print(f"best: {best}")
 
 # %% [markdown]
-# Read the row *contrast, no model*. It never saw the phrase, and hits far more often than the area suggests: the background is plain, so whoever finds *an* object is right half of the time. **The area is chance only for those who do not
+# Read the rows *contrast, no model* and *patches, rollout*. Neither was given the phrase, and both hit far more often than the area suggests: the background is plain, so whoever finds *an* object is right half of the time, and rollout found the other object just as often. **The area is chance only for those who do not
 # see the objects.** Here the honest rival is a coin between the two.
 #
 # ## 9 The surprise: a map that needs no model
