@@ -8,6 +8,7 @@
 | scenes_plain | lesson 02's model, random pairs: blind to the order of words | `image_tower.features[5]`, 16 x 16 |
 | scenes_foils | the same with twins in the batch: it knows left from right | `image_tower.features[5]`, 16 x 16 |
 | patches | the same task, a tower of patches with a class token | `image_tower.blocks[1].norm`, 8 x 8 by `as_map` |
+| patches_mean | the same with the patches' mean in place of the token | `image_tower.blocks[3].norm`, 8 x 8 likewise |
 | tiny | the recipe of that name: one to four stamps, five captions | `image_tower.features[5]`, 16 x 16 |
 | lite0+minilm | two projections over the towers that come as packages | `image_tower.tower.body.bn2`, 7 x 7 |
 
@@ -73,15 +74,18 @@ def load(name: str, folder: Path = FOLDER) -> recipes.Retriever:
     """
     where = Path(folder) / name
     parts = {part: _verified(where / part, digest) for part, digest in card(name, folder)["files"].items()}
-    about = json.loads(parts[_ABOUT])
-    recipe = recipes.from_json(about["recipe"])
+    try:
+        about = json.loads(parts[_ABOUT])
+        recipe, stored = recipes.from_json(about["recipe"]), tuple(about["stored"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{where / _ABOUT} does not fit this edition ({error!r}). {_MEND}") from error
     with torch.random.fork_rng(devices=[]):  # weights are drawn first, then replaced
         if recipe.text == "words":
             retriever = _of_words(recipe, about, Tokenizer.from_str(parts[_WORDS].decode("utf-8")))
         else:
             retriever = recipes.build(recipe)
     state = retriever.model.state_dict()
-    wanted = {key: value for key, value in state.items() if key.startswith(tuple(about["stored"]))}
+    wanted = {key: value for key, value in state.items() if key.startswith(stored)}
     found = _unpacked(safetensors.torch.load(parts[_WEIGHTS]))
     if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in wanted.items()}:
         raise CheckpointError(f"{where / _WEIGHTS} holds other tensors than this edition's model. {_MEND}")

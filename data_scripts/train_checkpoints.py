@@ -234,6 +234,7 @@ MAKERS = {
     "scenes_plain": conv_pairs,
     "scenes_foils": conv_pairs,
     "patches": patches,
+    "patches_mean": patches,
     "tiny": tiny,
     "lite0+minilm": projections,
 }

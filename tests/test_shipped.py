@@ -1,5 +1,6 @@
 """What is shipped loads, is as good as its card says, stays small, and says so where it is damaged."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 from course_utils import models, recipes, shipped, text, towers, training
 from course_utils.checkpoints import CheckpointError
 
-NAMES = ("lite0+minilm", "patches", "scenes_foils", "scenes_plain", "tiny")
+NAMES = ("lite0+minilm", "patches", "patches_mean", "scenes_foils", "scenes_plain", "tiny")
 WANTED = set("name what data held_out seed commit seconds versions parameters records quick recipe stored_as".split())
 
 
@@ -59,7 +60,7 @@ def test_each_loads_and_does_what_its_card_says(name, program):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["scenes_plain", "scenes_foils", "patches", "tiny"])
+@pytest.mark.parametrize("name", NAMES[1:])
 def test_each_does_what_its_card_says_on_every_held_out_scene(name, program):
     assert program.check(name, shipped.FOLDER) == []
 
@@ -68,7 +69,7 @@ def test_what_the_lessons_rest_on():
     """Random pairs are blind to order, twins mend it, and every interval excludes chance where it should."""
     plain, foils = shipped.card("scenes_plain"), shipped.card("scenes_foils")
     assert value_of(plain, "told_apart/relation")[0] < 0.65
-    for card in (foils, shipped.card("patches")):
+    for card in (foils, shipped.card("patches"), shipped.card("patches_mean")):
         assert value_of(card, "told_apart/relation")[1][0] > 0.85
     for name in NAMES:
         for direction in ("image_to_text", "text_to_image"):
@@ -85,13 +86,15 @@ def test_no_test_caption_was_trained_on(program):
     assert not seen & set(program.drawn(card, 200).texts)
 
 
-def test_patches_hand_over_their_attention_and_a_map():
-    tower = shipped.load("patches").model.image_tower
+@pytest.mark.parametrize(("name", "pool", "more"), [("patches", "class", 1), ("patches_mean", "mean", 0)])
+def test_patches_hand_over_their_attention_and_a_map(name, pool, more):
+    tower = shipped.load(name).model.image_tower
     hooked = []
-    tower.blocks[-1].norm.register_forward_hook(lambda module, inputs, output: hooked.append(output))
+    tower.blocks[1].norm.register_forward_hook(lambda module, inputs, output: hooked.append(output))
     features, attn = tower.attend(torch.rand(2, 3, tower.size, tower.size))
-    tokens = tower.side**2 + 1
-    assert features.shape == (2, tower.width) and all(one.shape[-2:] == (tokens, tokens) for one in attn)
+    tokens = tower.side**2 + more
+    assert tower.pool == pool and features.shape == (2, tower.width)
+    assert all(one.shape[-2:] == (tokens, tokens) for one in attn)
     assert tower.as_map(hooked[0]).shape == (2, tower.width, tower.side, tower.side)
 
 
@@ -165,6 +168,19 @@ def test_weights_of_another_model_are_refused(tmp_path):
     shipped.write(other, {"records": []}, tmp_path / "small")  # the recipe says 8 dimensions, the weights have 4
     with pytest.raises(CheckpointError, match="holds other tensors"):
         shipped.load("small", tmp_path)
+
+
+def test_a_recipe_of_another_edition_is_refused(copied):
+    """Whole, by its hash, and yet with a setting that this edition does not know."""
+    folder = copied / "scenes_foils"
+    about, card = (json.loads((folder / name).read_text()) for name in ("retriever.json", "card.json"))
+    about["recipe"]["train"]["momentum"] = 0.9
+    content = json.dumps(about).encode()
+    (folder / "retriever.json").write_bytes(content)
+    card["files"]["retriever.json"] = hashlib.sha256(content).hexdigest()
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match="retriever.json does not fit this edition .*momentum"):
+        shipped.load("scenes_foils", copied)
 
 
 def test_without_the_tower_package_it_says_which(monkeypatch):

@@ -31,8 +31,7 @@ def number(value: object) -> float:
 
 
 def several(value: object, count: int, message: str) -> list:
-    """`numbers`, of which a tensor that is a single number has none."""
-    expect(getattr(value, "shape", None) != (), message)
+    """`numbers` as floats; `message` where there are not `count` of them."""
     return [number(one) for one in numbers(value, count, message)]
 
 

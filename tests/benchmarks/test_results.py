@@ -34,3 +34,5 @@ def test_the_table_in_the_repository_is_the_one_drawn(results):
     by_name = {one["name"]: one for one in entries}
     assert by_name["scenes_per_second"]["low"] >= 1_500
     assert by_name["step_vs_tutorial"]["low"] >= 5
+    assert by_name["recipe_misses_vs_tutorial"]["high"] <= 0.5
+    assert by_name["recipe_misses_vs_keras"]["high"] <= 0.9
