@@ -467,7 +467,7 @@ def joint_of(model, scene, kind="mean"):
 
 
 some_joint = [joint_of(foils, test[i]) for i in tqdm(range(sizes.joint_scenes), leave=False)]
-some_grey = [joint_of(foils, test[i], "grey") for i in tqdm(range(sizes.joint_scenes // 2), leave=False)]
+some_grey = [joint_of(foils, test[i], "grey") for i in tqdm(range(sizes.joint_scenes), leave=False)]
 for name, found_joints in {"mean colour": some_joint, "grey": some_grey}.items():
     shares = np.array([one.share_of_words for one in found_joints])
     low, high = metrics.bootstrap_interval(shares, seed=SEED)
@@ -476,7 +476,7 @@ shares = np.array([one.share_of_words for one in some_joint])
 record("share_of_words/foils", shares.mean(), metrics.bootstrap_interval(shares, seed=SEED), 0.5, excludes=(1.0,))
 
 # %% [markdown]
-# Words and picture both pay. A share near 1 would mean that the picture hardly matters, a known disease of visual question answering; for a retriever it would be a disaster. Do not read more into the second digit: the number of players and the absence move it.
+# Words and picture both pay, and how much depends on what absent regions show: a picture without contrast is still a picture, grey is another one, and the model reads both. A share near 1 would mean that the picture hardly matters, a known disease of visual question answering; for a retriever it would be a disaster. Never quote a share without its absence and its players.
 #
 # ## 8 Does Grad-CAM agree?
 # Lesson 07 judged maps by masks. Here are two explanations of one score, region by region; do they rank regions alike?
@@ -712,14 +712,14 @@ Markdown(f"""
 # 2. Two regions show the same object, and either is enough. What does each get from Shapley, and from leave-one-out?
 # 3. For which models does the product of two towers not help? What would you do there?
 # 4. Why can embeddings be added up by the size of their coalition before they meet?
-# 5. The words' share rose when regions turned grey instead of mean-coloured. Did the model change?
+# 5. The words' share fell when absent regions turned grey instead of mean-coloured. Did the model change? Which of the two would you report?
 # 6. Why was the opposite word the right absence for the question of direction, and the unknown word the wrong one?
 # 7. How would you choose an absence for photographs?
 # 8. A paper reports SHAP values to four digits from 500 samples. What would you ask for?
 
 # %% [markdown] tags=["solution"]
 # **Answers in short.** 1: along one order gains telescope from nobody to everybody, and a mean of such sums is such a sum; leave-one-out takes every loss from the full set, so what two bring together is counted twice. 2: half each; nothing each. 3: those in which words and regions meet inside, by cross-attention; sample orders, or let fewer, larger
-# players play. 4: a Shapley weight depends on sizes alone, and the product is linear in each factor. 5: no, the question did. 6: the opposite keeps everything but the direction; the unknown word takes the axis away as well. 7: several, reported side by side, each with the recall of "nothing". 8: the standard error, the number of players, the absence,
+# players play. 4: a Shapley weight depends on sizes alone, and the product is linear in each factor. 5: no, the question did: report both, since neither is *the* share. 6: the opposite keeps everything but the direction; the unknown word takes the axis away as well. 7: several, reported side by side, each with the recall of "nothing". 8: the standard error, the number of players, the absence,
 # and whether exact values were out of reach.
 
 # %% [markdown]
