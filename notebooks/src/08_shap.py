@@ -17,7 +17,7 @@ SEED = 0
 # %%
 sizes = session.choose(
     word_scenes=(60, 300, 1_000),
-    joint_scenes=(8, 40, 200),
+    joint_scenes=(6, 40, 200),
     leak_scenes=(150, 400, 1_000),
     noise_scenes=(8, 30, 100),
 )
@@ -197,9 +197,11 @@ print(f"nobody {nobody:+.3f}, everybody {everybody:+.3f}, credits add up to {by_
 # Before you look: which two words earn most? Does *a* earn anything?
 
 # %%
-axes = plotting.bars([f"{k + 1} {word}" for k, word in enumerate(words)], by_word, colour="text")
-axes.set(xlabel="credit, in units of cosine", title="Eight words share one score")
-plotting.show(axes, alt="Bars: the Shapley value of each word of the caption; nouns earn most, articles little.")
+axes = plotting.heat(by_word[None], ["credit"], list(words), signed=True)
+axes.set_title("Eight words share one score (units of cosine)")
+plotting.show(
+    axes, alt="One row of signed cells: the Shapley value of each word of the caption; articles get next to nothing."
+)
 
 # %% [markdown]
 # ### Another absence, another answer
@@ -280,10 +282,12 @@ for i in range(sizes.noise_scenes):
     exact_values = shapley.exact(value, n)
     for k, many in enumerate(pairs):
         errors[i, k] = misplaced(shapley.by_permutations(value, n, many, seed=i).values, exact_values)
-axes = plotting.lines([2 + many * 2 * 7 for many in pairs], {"random orders": errors.mean(axis=0)}, ("text",))
+asked = [2 + many * 2 * 7 for many in pairs]  # for captions of eight words
+axes = plotting.lines(asked, {"random orders": errors.mean(axis=0)}, ("text",))
 axes.axvline(256, color=plotting.COLOURS["neutral"], linestyle="--")
 axes.set(xscale="log", ylim=(0, None), xlabel="sentences asked for (dashed: all 256)", ylabel="share of credit misplaced",
-         title="Twice the accuracy costs four times the questions")  # fmt: skip
+         title="Twice the accuracy costs about four times the questions",
+         xticks=asked, xticklabels=asked)  # fmt: skip
 plotting.show(
     axes, alt="Misplaced credit against the number of sentences asked for, falling slowly; a line marks all 256."
 )
@@ -351,7 +355,7 @@ axes.set(xticks=[], yticks=[], title=f"Which regions paid for â€œ{noun_phrase}â€
 plotting.show(axes, alt="Three by three matrix of signed credits; the region of the named object has the largest.")
 
 # %% [markdown]
-# Some regions are negative: they lower the score for this phrase, such as the one that shows the other object. A heat map cut at zero, as Grad-CAM's, cannot say so.
+# A region's credit may be negative: where it appears, the score for this phrase goes down on average. A map that is cut at zero, as Grad-CAM's is, cannot say so. Credits are signed, and they add up.
 #
 # ## 6 Both at once, exactly
 # Words and regions do not act alone: *frog* is worth nothing without the frog's pixels. So let all 17 be players of one game. Done naively, that is a joint forward pass for each of $2^{17}$ coalitions. But this model is two towers and a product:
@@ -564,7 +568,7 @@ for name, model in {"plain": plain, "foils": foils}.items():
     print(f"{name}: left, right, above or below is paid {with_interval(paid)}")
 
 # %% [markdown]
-# The model that cannot tell left from right pays *left*! A bug? No: it knows that *left* and *right* belong to scenes where objects stand side by side, and *above* and *below* to those where they stand one over the other. It knows the axis and not the direction, and an unknown word takes both away.
+# The model that cannot tell left from right pays for *left*, and its interval excludes zero. A bug? No: it knows that *left* and *right* belong to scenes where objects stand side by side, and *above* and *below* to those where they stand one over the other. It knows the axis and not the direction, and an unknown word takes both away.
 # To ask about the **direction**, the absent word must keep the axis: its opposite. So the stand-in for *left* is *right*.
 
 # %%
