@@ -288,6 +288,7 @@ axes.axvline(256, color=plotting.COLOURS["neutral"], linestyle="--")
 axes.set(xscale="log", ylim=(0, None), xlabel="sentences asked for (dashed: all 256)", ylabel="share of credit misplaced",
          title="Twice the accuracy costs about four times the questions",
          xticks=asked, xticklabels=asked)  # fmt: skip
+axes.minorticks_off()
 plotting.show(
     axes, alt="Misplaced credit against the number of sentences asked for, falling slowly; a line marks all 256."
 )
