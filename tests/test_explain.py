@@ -166,6 +166,35 @@ def test_grad_cam_equals_captum_on_resnet18():
             torch.testing.assert_close(maps[:, k], theirs[:, 0].detach(), rtol=1e-3, atol=1e-6)
 
 
+def test_clips_tower_is_explained_at_its_patches():
+    """Tokens of a tower that we did not write, with a class token in front; its layers give tuples in some versions."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+                              image_size=SIDE, patch_size=PATCH, projection_dim=8)  # fmt: skip
+    tower = CLIPVisionModelWithProjection(config).eval()
+    layers = next(part for name, part in tower.named_modules() if name.endswith("encoder.layers"))
+    images, z_txt = pictures(2), F.normalize(torch.randn(3, 8), dim=-1)
+
+    def encode(images):
+        return F.normalize(tower(images).image_embeds, dim=-1)
+
+    def to_map(tokens):
+        return explain.tokens_to_map(tokens, ROWS, ROWS, skip=1)
+
+    for layer in (layers[-1].layer_norm1, layers[0]):
+        maps = explain.grad_cams(encode, layer, images, z_txt, to_map)
+        for i, k in itertools.product(range(2), range(3)):
+            with explain.Watch(layer) as seen:
+                score = encode(images[i : i + 1]) @ z_txt[k]
+            (gradient,) = torch.autograd.grad(score, seen.output)
+            wanted = explain.grad_cam(to_map(seen.output), to_map(gradient))[0]
+            torch.testing.assert_close(maps[i, k], wanted.detach(), rtol=1e-3, atol=1e-7)
+    with pytest.raises(ValueError, match="take a layer before it"):
+        explain.grad_cams(encode, layers[-1], images, z_txt, to_map)
+
+
 def test_the_closed_form_for_pooling_projection_and_cosine():
     """With mean pooling and linear layers above, Grad-CAM's weights need no autograd at all."""
     model = dual(Pooled)
