@@ -140,7 +140,7 @@ assert not layer._forward_hooks
 #
 # $$w_c = \frac{1}{hw}\sum_{ij} \frac{\partial s}{\partial A^c_{ij}} \qquad\qquad M_{ij} = \max\Big(0,\ \sum_c w_c A^c_{ij}\Big)$$
 #
-# First the gradient, for the first phrase.
+# First the gradient, for the first phrase. Then, in the next cell, the two lines.
 
 # %%
 z_phrase = encode(shown_phrases)  # (K,E) = (2,128)
@@ -148,9 +148,6 @@ with explain.Watch(layer) as seen:
     first_score = (model.encode_image(image) @ z_phrase[0])[0]
 (gradient,) = torch.autograd.grad(first_score, seen.output)  # new
 gradient.shape  # (B,C,h,w)
-
-# %% [markdown]
-# Then the two lines.
 
 # %%
 weights = gradient.mean(dim=(2, 3), keepdim=True)  # (B,C,1,1), one number a channel
@@ -827,6 +824,10 @@ axes.set(
 )
 plotting.show(axes, alt="Mean deletion curves: integrated gradients fall fastest, a random order slowest.")
 
+# %% [markdown]
+# Read the controls first. A random order costs little until half of the picture is gone: many small holes leave objects recognisable. *Contrast* falls fast without ever asking the model, because whoever covers the objects takes the score away. Only what lies below **that** line was learned
+# from the phrase. And note the end: all curves meet at the plain picture, whose score is not zero.
+
 # %%
 gained = falling["random"].mean(axis=1) - falling["integrated gradients"].mean(axis=1)  # (N,)
 low, high = metrics.bootstrap_interval(gained, seed=SEED)
@@ -908,10 +909,7 @@ fainter = {
 for name, values in fainter.items():
     low, high = metrics.bootstrap_interval(values, seed=SEED)
     print(f"{name:26} the present phrase has more in {values.mean():.2f} of scenes ({low:.2f} to {high:.2f})")
-
-# %%
-values = fainter["integrated gradients, sum"]
-record("absent/integrated_gradients_sum", values.mean(), metrics.bootstrap_interval(values, seed=SEED), 0.5)
+record("absent/integrated_gradients_sum", values.mean(), (low, high), 0.5)  # the last of the three
 
 # %% [markdown]
 # The score knows what is there, and so does the sum of integrated gradients. The size of a Grad-CAM map hardly does: it says *where*, never *whether*. So print the score beside every map.
@@ -931,16 +929,13 @@ def score_words(tokens, token_mask):
 
 
 of_words = explain.word_attribution(score_words, model.text_tower.words, tokens, token_mask, unknown)[0]  # (L,)
-axes = plotting.bars(list(scene.captions[0].words), of_words.tolist(), colour="text")
-axes.set(xlabel="share of the cosine", title="The caption's score, word by word")
-plotting.show(axes, alt="Bars: the words of the caption with their shares of the score.")
-
-# %%
 with torch.no_grad():
     nothing_said = score_words(torch.where(token_mask, unknown, tokens), token_mask)
     difference = (score_words(tokens, token_mask) - nothing_said).item()
-assert abs(of_words.sum().item() - difference) < 1e-2
-print(f"words add up to {of_words.sum():.3f}, the difference is {difference:.3f}")
+assert abs(of_words.sum().item() - difference) < 1e-2  # completeness, as for pixels
+axes = plotting.bars(list(scene.captions[0].words), of_words.tolist(), colour="text")
+axes.set(xlabel="share of the cosine", title="The caption's score, word by word")
+plotting.show(axes, alt="Bars: the words of the caption with their shares of the score.")
 
 # %% [markdown]
 # Words help and hinder each other: *left* means little without two nouns. Lesson 08 shares such joint effects out exactly.
@@ -982,9 +977,10 @@ for name, (hits, inside, control) in sorted(places.items(), key=lambda item: -it
     print(f"{name:22} pointing {hits:.2f}   energy {inside:.2f}   weights shuffled {control:.2f}")
 
 # %% [markdown]
+# Where two methods agree, energy rises: each removes the other's noise. The last column is the price tag of a method: what it scores when the model knows nothing. A good method has a large gap between its first and its last number.
+#
 # *Your turn, without a check:* can you beat the best of section 8 on the first column while the last stays low? Ideas: another layer, two layers at once, the phrase minus the mean of other phrases, more smoothing, a blurred baseline.
-
-# %% [markdown]
+#
 # ## What we saw
 
 # %%
