@@ -395,8 +395,7 @@ for name, model in {"split by captions": leaked, "split by pictures": honest}.it
     elsewhere[name] = found(model, val_images, val.texts, val.owners, k=10)
     print(f"{name}: recall@10 of {len(val)} new pictures {elsewhere[name].mean():.3f}, chance {10 / len(val):.3f}")
 gained = elsewhere["split by captions"] - elsewhere["split by pictures"]  # (M,)
-low, high = metrics.bootstrap_interval(gained, val.owners, seed=SEED)
-print(f"difference {gained.mean():+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
+print(f"difference {gained.mean():+.3f}, 95 % interval", np.round(metrics.bootstrap_interval(gained, val.owners), 3))
 
 # %% [markdown]
 # On the questions above, the leak bought most of the scale; on new pictures it bought little. And that little has an honest reason: the first model
@@ -538,42 +537,31 @@ def pad(rows, pad_id):
 image_text_data.check_pad(pad)
 
 # %% [markdown]
-# Why *this* batch? Many tutorials pad every caption to 200, "to be safe". Padding is masked, so it changes nothing. Predict: what does it cost?
-
-# %%
-sentences = test.texts[::CAPTIONS][: sizes.sentences]
-tokens, token_mask = minilm.preprocess(sentences)  # (B,L)
-to_200 = torch.zeros(len(tokens), 200 - tokens.shape[1], dtype=torch.long)  # what is missing
-long_tokens, long_mask = torch.cat([tokens, to_200], dim=1), torch.cat([token_mask, to_200.bool()], dim=1)  # (B,200)
-with torch.no_grad():
-    assert torch.allclose(minilm(tokens, token_mask), minilm(long_tokens, long_mask), atol=1e-5)
-tokens.shape, long_tokens.shape
-
-# %% [markdown]
-# The same vectors. Now the price, in CPU seconds: the two in turn, so that a busy moment of the machine hits both, and a ratio for each turn.
+# Why *this* batch? Many tutorials pad every caption to 200, "to be safe". Padding is masked, so the vectors stay the same; the cell below insists.
+# Predict: what does it cost? We measure CPU seconds, the two in turn, so that a busy moment of the machine hits both, and take a ratio for each turn.
 
 # %%
 import time
 
+sentences = test.texts[::CAPTIONS][: sizes.sentences]
+at_longest = tokens, token_mask = minilm.preprocess(sentences)  # (B,L) each
+missing = torch.zeros(len(tokens), 200 - tokens.shape[1], dtype=torch.long)
+at_200 = torch.cat([tokens, missing], dim=1), torch.cat([token_mask, missing.bool()], dim=1)  # (B,200) each
 
-def cpu_seconds(work):
+
+def cpu_seconds(work, *inputs):
     started = time.process_time()
-    work()
+    work(*inputs)
     return time.process_time() - started
 
 
-def at_200():
-    minilm(long_tokens, long_mask)
-
-
-def at_longest():
-    minilm(tokens, token_mask)
-
-
+# %%
 with torch.no_grad():
-    dearer = np.array([cpu_seconds(at_200) / cpu_seconds(at_longest) for _ in range(sizes.repeats)])
-record("padding/cost_of_200", np.median(dearer), excludes=(1,))
-print(f"{len(tokens)} captions of up to {tokens.shape[1]} tokens; the ratio in {len(dearer)} turns:", dearer.round(1))
+    assert torch.allclose(minilm(*at_200), minilm(*at_longest), atol=1e-5)
+    turns = [cpu_seconds(minilm, *at_200) / cpu_seconds(minilm, *at_longest) for _ in range(sizes.repeats)]
+dearer = np.median(turns)
+record("padding/cost_of_200", dearer, excludes=(1,))
+print(f"{len(tokens)} captions of up to {tokens.shape[1]} tokens; the ratio in {len(turns)} turns:", np.round(turns, 1))
 
 # %% [markdown]
 # ## 5 Augmentation, and the lie in it
@@ -607,8 +595,8 @@ low_high = metrics.bootstrap_interval(turned_false, test.owners, seed=SEED)
 record("mirror/captions_made_false", turned_false.mean(), low_high, excludes=(0,))
 
 # %% [markdown]
-# On Flickr30k we have not measured it; section 6 counts such captions in your own copy (`gpu`). Rare or not, those are just the captions from which a model
-# could learn the word.
+# On Flickr30k we have not measured it; section 6 counts such captions in your own copy (`gpu`). Rare or not, those are just the captions from which a
+# model could learn the word.
 
 # %% [markdown]
 # ### Exercise 5.6: may this picture be mirrored?
@@ -709,10 +697,6 @@ def trained_with(how):
 
 
 # %%
-ways = ["blindly", "where allowed", "as a pair"]
-by_way = {how: trained_with(how) for how in ways}
-
-# %%
 foils = text.encode(vocabulary, flip_test.foils(range(len(test_pairs)), "relation"))
 names_side = np.array([bool(captioned.SIDES.search(one)) for one in flip_test.captions(range(len(test_pairs)))])
 
@@ -725,7 +709,8 @@ def judged(model):
     return metrics.recall_at_k((z_txt @ z_img.T).numpy(), np.arange(len(z_img))), told.numpy().astype(float)
 
 
-hits_by_way, told_by_way = zip(*(judged(by_way[how]) for how in ways))
+ways = ["blindly", "where allowed", "as a pair"]
+hits_by_way, told_by_way = zip(*(judged(trained_with(how)) for how in ways))
 for how, hits, told in zip(ways, hits_by_way, told_by_way):
     told_sides, told_heights = told[names_side], told[~names_side]
     print(
@@ -761,7 +746,8 @@ plotting.show(
 
 # %% [markdown]
 # One line that every picture tutorial has, and *left* means nothing any more. *Above*, which a mirror leaves alone, is still told from *below*.
-# Recall@1 gives up some points and says nothing of what was lost. Where the mirror keeps away from captions that name a side, the word comes back.
+# Recall@1, whose difference stands above with its interval, does not say what was lost. Where the mirror keeps away from captions that name a side,
+# the word comes back.
 #
 # It comes back too where the *pair* is mirrored, and then every picture can be used. But mind the batch: a scene and its twin toss one coin here.
 # With a coin for each, a turned scene would get its twin's very caption, and the loss would push one of two right answers away. And on photographs
@@ -829,26 +815,23 @@ record("loader/share_of_work_that_repeats", once, excludes=(0.5,))
 
 # %% [markdown]
 # Decoding and resizing are the same in every round: nothing random is in them. Augmentation, which people blame, is the small part. So we do the
-# first two *once*, and keep the squares as bytes. That is what the preparation program does, on all cores, and it can be interrupted:
+# first two *once*, and keep the squares as bytes. That is what the preparation program does, on all cores, and it can be interrupted.
+#
+# What it writes, `pixels.npy`, is one array (N,S,S,3) of bytes, rows in the order of the captions. It is *mapped*, not read: asking for row 17
+# touches that row's pages and nothing else. The reader is the one you know, and has `pixels` now. (In `gpu`, with Flickr30k prepared, this is where
+# the photographs come in; no line below changes.)
 
 # %%
-prepared = session.paths.data / f"scenes_{sizes.train_pictures}"
+prepared, photos = session.paths.data / f"scenes_{sizes.train_pictures}", session.paths.data / "flickr30k"
 arguments = ["--source", raw, "--set", "scenes", "--side", about["size"], "--out", prepared]
 said = program("prepare_flickr30k.py", *arguments)
 print(said.splitlines()[-1].partition(": ")[2])
-{path.name: f"{path.stat().st_size / 1e6:.1f} MB" for path in sorted(prepared.iterdir()) if path.is_file()}
 
-# %% [markdown]
-# `pixels.npy` is one array (N,S,S,3) of bytes, rows in the order of the captions. It is *mapped*, not read: asking for row 17 touches that row's
-# pages and nothing else. The reader is the one you know, and has `pixels` now. (On a GPU with Flickr30k prepared, this is where the photographs come
-# in; no line below changes.)
-
-# %%
-photos = session.paths.data / "flickr30k"
 use_photos = session.profile == "gpu" and (photos / "manifest.json").is_file()
 train = Flickr30k(photos, "train") if use_photos else Flickr30k(prepared, "train", dataset="scenes")
-print(train, train.pixels.shape, train.pixels.dtype)
-print(f"captions that name a side: {np.mean([bool(captioned.SIDES.search(caption)) for caption in train.texts]):.1%}")
+print(train, train.pixels.shape, train.pixels.dtype, f"{train.pixels.nbytes / 1e6:,.0f} MB")
+refusing = np.mean([bool(captioned.SIDES.search(caption)) for caption in train.texts])
+print(f"captions that name a side: {refusing:.1%}")
 
 # %% [markdown]
 # ### Exercise 5.7: one view of a square
@@ -935,7 +918,8 @@ our_batch = batch_by_hand(1_000)
 
 # %% [markdown]
 # `captioned.Feed` is this with more cases: several captions a picture, sizes that divide the square, shares of a batch. Bridge: its batch 1,000 is
-# ours. `skip` gets there without making the thousand before it.
+# ours. `skip` gets there without making the thousand before it. And two processes that share a training need no message to agree on a batch: each
+# draws all of it, and makes its half.
 
 # %%
 loader = captioned.Feed(train, minilm.preprocess, size=size)
@@ -943,7 +927,9 @@ series = loader.batches(batch_size, steps=2_000, seed=SEED)
 theirs = next(iter(series.skip(1_000)))
 for name, value in our_batch.items():
     assert torch.equal(value, theirs[name]), name
-
+halves = [next(iter(loader.batches(batch_size, 2_000, SEED, share=(rank, 2)).skip(1_000))) for rank in (0, 1)]
+assert torch.equal(torch.cat([one["images"] for one in halves]), theirs["images"])
+[tuple(one["images"].shape) for one in (*halves, theirs)]
 
 # %%
 if not use_photos:  # photographs are read, not shown
@@ -953,8 +939,7 @@ if not use_photos:  # photographs are read, not shown
 
 # %% [markdown]
 # Is each caption still true of its crop? A crop may cut off what is named; the smaller it is, the more often.
-
-# %% [markdown]
+#
 # ### What a careless restart costs
 # The usual loader shuffles with a generator that lives in memory. Restarted in the middle of a round, it begins another order. Predict: of the
 # pictures that this round should have shown once each, how many come twice, how many never?
@@ -994,18 +979,6 @@ def batch_rows(number, pictures, batch_size, seed):
 image_text_data.check_batch_rows(batch_rows)
 
 # %% [markdown]
-# ### Two processes, one batch
-# What is computed can be computed anywhere. Two processes that share a training need no message to agree on the batch: each draws all of it, and
-# makes its half.
-
-# %%
-whole_batch = next(iter(loader.batches(batch_size, 1, seed=SEED)))
-halves = [next(iter(loader.batches(batch_size, 1, seed=SEED, share=(rank, 2)))) for rank in (0, 1)]
-for name in ("images", "image_ids"):
-    assert torch.equal(torch.cat([half_batch[name] for half_batch in halves]), whole_batch[name])
-[tuple(half_batch["images"].shape) for half_batch in halves]
-
-# %% [markdown]
 # ## 8 A loader that never waits
 # Now the race. On one side the usual loader, six steps from the JPEG. On the other the squares: crop, mirror, floats, scale. Both end in the same
 # kind of batch (B,3,224,224). First the squares of our stand-ins, as the program would prepare them:
@@ -1035,15 +1008,14 @@ assert (from_files().mean() - from_squares().mean()).abs() < 0.05  # the same pi
 # batch would cost more than all the rest. Predict the ratio.
 
 # %%
-turns = [
+seconds = [
     (cpu_seconds(from_files), cpu_seconds(lambda: [from_squares() for _ in range(8)]) / 8) for _ in range(sizes.repeats)
 ]
-files_seconds, squares_seconds = np.array(turns).T  # each (turns,)
+files_seconds, squares_seconds = np.array(seconds).T  # each (turns,)
 faster = files_seconds / squares_seconds
 record("loader/squares_over_files", np.median(faster), excludes=(1,))
 print(f"the ratio in {len(faster)} turns:", faster.round(1))
 rates = {"from JPEG files": many / np.median(files_seconds), "from prepared squares": many / np.median(squares_seconds)}
-print({name: f"{rate:,.0f} pictures a CPU-second" for name, rate in rates.items()})
 
 # %% [markdown]
 # ### What does a GPU want?
@@ -1111,7 +1083,8 @@ for workers in (0, 2) if can_fork else (0,):
 # ## 9 Shards: when one disk is not enough
 # Half a million small files are slow to list, to copy and to read over a network. **Shards** are tar files of a thousand pictures or so, read from
 # front to back, as the library `webdataset` does. A sample is a run of members with one key: `000017.jpg`, `000017.json`. The preparation program
-# writes them too, here with 100 pictures each; what is done already is not done again.
+# writes them too, here with 100 pictures each; what is done already is not done again. Bridge: the first sample of the validation shard is the first
+# validation picture, pixel by pixel, with its captions.
 
 # %%
 import tarfile
@@ -1120,6 +1093,10 @@ said = program("prepare_flickr30k.py", *arguments, "--shards", 100)
 print(len(list((prepared / "shards").glob("*.tar"))), "shards")
 with tarfile.open(prepared / "shards" / "val-000000.tar") as archive:
     members = [(member.name, archive.extractfile(member).read()) for member in archive.getmembers()[:6]]
+
+val_prepared = Flickr30k(prepared, "val", dataset="scenes")
+assert np.array_equal(np.asarray(Image.open(io.BytesIO(members[0][1]))), val_prepared.picture(0))
+assert json.loads(members[1][1])["captions"] == val_prepared.texts[:CAPTIONS]
 [(name.partition(".")[2], len(member)) for name, member in members]
 
 # %% [markdown]
@@ -1150,16 +1127,6 @@ def samples(members):
 image_text_data.check_samples(samples)
 
 # %% [markdown]
-# Bridge: the first sample of the validation shard is the first validation picture, pixel by pixel, with its captions.
-
-# %%
-parts = {name.partition(".")[2]: member for name, member in members[:2]}
-decoded = np.asarray(Image.open(io.BytesIO(parts["jpg"])))
-val_prepared = Flickr30k(prepared, "val", dataset="scenes")
-assert np.array_equal(decoded, val_prepared.picture(0))
-assert json.loads(parts["json"])["captions"] == val_prepared.texts[:CAPTIONS]
-
-# %% [markdown]
 # What shards give up is order: one reads what comes, so one shuffles the *shards*, and mixes samples in a buffer of a few thousand. Batch $i$ then
 # depends on who reads what; a run that must resume exactly notes its place in each shard. For 31,000 pictures an array that fits a laptop's disk is
 # simpler, and faster.
@@ -1173,7 +1140,7 @@ from IPython.display import Markdown
 Markdown(f"""
 - Two captions of one picture share {same_picture:.2f} of their words (two pictures: {next_picture:.2f}); {ambiguous.mean():.0%} of the captions fit another test picture too.
 - A split by captions reports recall@1 {leaked_hits.mean():.2f} where the truth is {honest_hits.mean():.2f}.
-- Captions padded to 200 tokens cost {np.median(dearer):.1f} times the work of padding to the batch, for the same vectors.
+- Captions padded to 200 tokens cost {dearer:.1f} times the work of padding to the batch, for the same vectors.
 - A blind mirror makes {turned_false.mean():.0%} of our captions false: left told from right {sides_told[0].mean():.2f} (chance 0.5) against {sides_told[1].mean():.2f} where allowed and {sides_told[2].mean():.2f} as a pair.
 - {once:.0%} of the usual loader's work repeats itself every round. Done once, a core feeds {np.median(faster):.0f} times as many pictures.
 """)
