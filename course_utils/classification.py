@@ -14,8 +14,8 @@ class Report:
     """What a confusion matrix of C classes says.
 
     precision, recall, f1 (C,) fractions; support (C,) cases of each class; accuracy; macro (3,): precision, recall and
-    F1 averaged over classes, each class alike. Micro averages, from counts pooled over classes, are all accuracy where
-    each case has one label and one answer.
+    F1 averaged over classes, each class alike; weighted (3,): the same, each class counting as often as it occurs.
+    Micro averages, from counts pooled over classes, are all accuracy where each case has one label and one answer.
     """
 
     precision: np.ndarray
@@ -24,6 +24,12 @@ class Report:
     support: np.ndarray
     accuracy: float
     macro: np.ndarray
+    weighted: np.ndarray
+
+    @property
+    def micro(self) -> np.ndarray:
+        """(3,) precision, recall and F1 of counts pooled over classes: accuracy three times."""
+        return np.full(3, self.accuracy)
 
     def table(self, names: Sequence[str]) -> pd.DataFrame:
         """One row a class, named, then a row of macro averages. Raises ValueError where names do not fit."""
@@ -63,8 +69,9 @@ def report(counts) -> Report:
     right, answered, support = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)  # (C,) each
     precision, recall = _quotient(right, answered), _quotient(right, support)
     f1 = _quotient(2 * right, answered + support)  # 2PR / (P + R), multiplied out
-    macro = np.array([precision.mean(), recall.mean(), f1.mean()])
-    return Report(precision, recall, f1, support, float(right.sum() / counts.sum()), macro)
+    each = np.stack([precision, recall, f1])  # (3,C)
+    macro, weighted = each.mean(axis=1), each @ support / counts.sum()
+    return Report(precision, recall, f1, support, float(right.sum() / counts.sum()), macro, weighted)
 
 
 def _quotient(above, below):

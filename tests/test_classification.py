@@ -37,6 +37,8 @@ def test_report_is_scikit_learns(case):
     for mine, theirs in zip((report.precision, report.recall, report.f1, report.support), each):
         np.testing.assert_allclose(mine, theirs)
     np.testing.assert_allclose(report.macro, macro[:3])
+    weighted = precision_recall_fscore_support(truth, predicted, average="weighted", **settings)
+    np.testing.assert_allclose(report.weighted, weighted[:3])
     assert report.accuracy == pytest.approx(accuracy_score(truth, predicted))
 
 
@@ -45,6 +47,7 @@ def test_micro_averages_are_accuracy_three_times():
     report = classification.report(classification.confusion(truth, predicted, classes))
     micro = precision_recall_fscore_support(truth, predicted, average="micro")
     np.testing.assert_allclose(micro[:3], report.accuracy)
+    np.testing.assert_allclose(micro[:3], report.micro)
 
 
 def test_nobody_is_ill_is_accurate_and_useless():

@@ -41,3 +41,5 @@ def test_the_table_in_the_repository_is_the_one_drawn(results):
     assert by_name["shapley_vs_joint"]["low"] >= 150
     assert by_name["shapley_error"]["high"] <= 1e-6
     assert min(by_name[f"shap_{name}_error"]["low"] for name in ("permutation", "kernel")) > 5
+    assert by_name["bootstrap_vs_scipy_percentile"]["low"] >= 12
+    assert by_name["bootstrap_vs_scipy_bca"]["low"] >= 60
