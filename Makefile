@@ -17,7 +17,7 @@ help:
 	@echo 'make check      the quick part of it: lint, notebooks up to date, fast tests'
 	@echo 'make notebooks  rebuild every notebook from its master and run the solved ones'
 	@echo 'make course     the same, then write the tables of README.md from what was measured'
-	@echo 'make bench      benchmarks'
+	@echo 'make bench      install their peers if needed, run the benchmarks'
 	@echo 'make clean      remove .venv; results in artifacts/ stay'
 
 lab: $(VENV)/.has-lab
@@ -41,7 +41,7 @@ notebooks: $(VENV)/.has-test
 course: notebooks
 	$(BIN)/python data_scripts/write_readme.py
 
-bench: $(VENV)/.has-test
+bench: $(VENV)/.has-bench
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
@@ -62,6 +62,11 @@ $(VENV)/.has-test: pyproject.toml | $(BIN)/pip
 	@echo 'Installing the course and its tests into $(VENV) (some minutes the first time) ...'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $(VENV)/.has-lab $(VENV)/.has-search $@
+
+$(VENV)/.has-bench: pyproject.toml | $(BIN)/pip
+	@echo 'Installing the course, its tests and the peers of the benchmarks into $(VENV) (some minutes the first time) ...'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $(VENV)/.has-lab $(VENV)/.has-search $(VENV)/.has-test $@
 
 # Debian's python3 has no pip for new environments until python3-venv is installed: then an own pip is brought in.
 $(BIN)/pip:

@@ -1,4 +1,4 @@
-"""Write README.md's two tables from the executed notebooks: the lessons, and what the course proves.
+"""Write README.md's tables from the executed notebooks: the lessons, the retriever's ladder, what the course proves.
 
     python data_scripts/write_readme.py            write them
     python data_scripts/write_readme.py --check    fail when they are not what the notebooks say
@@ -68,14 +68,31 @@ def proofs(root: Path) -> str:
     return "\n".join(rows)
 
 
+def ladder(root: Path) -> str:
+    """One row a rung of lesson 06, from its records ladder/RUNG_recall_at_K for K = 1 and 10; chance is the lowest."""
+    rows = ["| rung | recall@1 (95 % interval) | recall@10 (95 % interval) |", "|---|---|---|"]
+    name = re.compile(r"ladder/(\w+)_recall_at_(1|10)")
+    facts = [(name.fullmatch(fact["name"]), fact) for path in solved(root) for fact in records.read_notebook(path)]
+    rungs: dict[str, dict[str, dict]] = {}
+    for match, fact in facts:
+        if match:
+            rungs.setdefault(match.group(1), {})[match.group(2)] = fact
+    for both in list(rungs.values())[:1]:
+        rows.append(f"| chance | {short(both['1']['chance'])} | {short(both['10']['chance'])} |")
+    for rung, both in rungs.items():
+        cells = [f"{short(both[k]['value'])} ({' to '.join(map(short, both[k]['interval']))})" for k in ("1", "10")]
+        rows.append(f"| {rung.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def short(value: float) -> str:
     """A number as the tables show it."""
     return f"{value:.3f}" if 0.001 <= abs(value) < 100 or value == 0 else f"{value:.2g}"
 
 
 def filled(text: str, root: Path) -> str:
-    """README's text with both tables replaced. Raises ValueError when a marker is missing."""
-    for name, table in (("lessons", lessons(root)), ("proofs", proofs(root))):
+    """README's text with its tables replaced. Raises ValueError when a marker is missing."""
+    for name, table in (("lessons", lessons(root)), ("ladder", ladder(root)), ("proofs", proofs(root))):
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         if text.count(begin) != 1 or text.count(end) != 1:
             raise ValueError(f"README.md needs one line {begin} and one line {end}")

@@ -12,6 +12,8 @@ README = """Intro
 old
 <!-- lessons: end -->
 middle
+<!-- ladder: begin -->
+<!-- ladder: end -->
 <!-- proofs: begin -->
 <!-- proofs: end -->
 end
@@ -31,8 +33,10 @@ def course(tmp_path, mini):
     notebook = mini.build(lesson, "solved")
     fact = {"name": "plain/recall_at_1", "value": 0.91, "interval": [0.89, 0.93], "chance": 0.001, "lesson": "98"}
     fact |= {"profile": "cpu", "seconds": 83.2, "peak_memory": 1.5e9}
-    output = nbformat.v4.new_output("display_data", data={records.MIME: fact})
-    notebook.cells[-2].outputs = [output]
+    rung = fact | {"name": "ladder/raw_recall_at_1", "value": 0.1, "interval": [0.08, 0.12]}
+    tenth = rung | {"name": "ladder/raw_recall_at_10", "value": 0.4, "interval": [0.38, 0.42], "chance": 0.01}
+    outputs = [nbformat.v4.new_output("display_data", data={records.MIME: one}) for one in (fact, rung, tenth)]
+    notebook.cells[-2].outputs = outputs
     path = tmp_path / "notebooks" / "solutions" / "98_mini.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(notebook, path)
@@ -47,6 +51,7 @@ def test_tables_are_written_between_the_markers_and_the_rest_stays(program, cour
     text = (course / "README.md").read_text()
     assert "| [98 Mini](notebooks/98_mini.ipynb) | Does the house stand? |  | 2 | 83 s, 1.5 GB |" in text
     assert "| 98 | plain: recall at 1 | 0.910 | 0.890 to 0.930 | 0.001 | not measured |" in text
+    assert "| chance | 0.001 | 0.010 |\n| raw | 0.100 (0.080 to 0.120) | 0.400 (0.380 to 0.420) |" in text
     assert "old" not in text
     assert text.startswith("Intro\n")
     assert "\nmiddle\n" in text

@@ -36,6 +36,11 @@ def test_the_table_in_the_repository_is_the_one_drawn(results):
     assert by_name["step_vs_tutorial"]["low"] >= 5
     assert by_name["recipe_misses_vs_tutorial"]["high"] <= 0.5
     assert by_name["recipe_misses_vs_keras"]["high"] <= 0.9
+    assert by_name["gradcam_vs_captum"]["low"] >= 5
+    assert by_name["gradcam_vs_pytorch_grad_cam"]["low"] >= 8
+    assert by_name["shapley_vs_joint"]["low"] >= 150
+    assert by_name["shapley_error"]["high"] <= 1e-6
+    assert min(by_name[f"shap_{name}_error"]["low"] for name in ("permutation", "kernel")) > 5
     assert by_name["bootstrap_vs_scipy_percentile"]["low"] >= 12
     assert by_name["bootstrap_vs_scipy_bca"]["low"] >= 60
     assert by_name["metrics_vs_clip_benchmark"]["ratio"] >= 30
