@@ -186,9 +186,11 @@ def execute(notebook, path):
 
 
 def tidy(output):
-    """An output without progress bars, widgets and this machine's paths; None if nothing is left."""
+    """An output without progress bars, widgets, pages of this machine and its paths; None if nothing is left."""
     if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
         return None
+    if re.search(r'<iframe src="http://(127|localhost)', output.get("data", {}).get("text/html", "")):
+        return None  # a server that ran beside the notebook: on the web it would be somebody else's port
     if output.output_type == "stream":
         lines = [line.rpartition("\r")[2] for line in output.text.split("\n")]
         output.text = portable("\n".join(line for line in lines if not re.search(r"\d%\||\d(it/s|s/it)\b", line)))

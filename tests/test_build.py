@@ -235,6 +235,8 @@ def test_noise_is_tidied_away(mini):
     assert kept.text == "in ./artifacts\n"
     widget = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"}
     assert mini.tidy(nbformat.v4.new_output("display_data", data=widget)) is None
+    page = {"text/html": '<div><iframe src="http://127.0.0.1:7860/" width="100%"></iframe></div>', "text/plain": ""}
+    assert mini.tidy(nbformat.v4.new_output("display_data", data=page)) is None
 
 
 @pytest.mark.slow
