@@ -108,7 +108,7 @@ class Keeper:
             self.best = {"step": done, "value": value} if better else self.best
             scaler = self.accelerator.scaler
             about = {"step": done, "history": self.history, "measures": self.measures, "best": self.best}
-            about["seconds"] = round(self.spent + time.perf_counter() - self.started, 1)
+            about["seconds"] = round(self.spent + time.perf_counter() - self.started, 3)
             about |= {"random": states, "scaler": scaler and scaler.state_dict(), "identity": self.identity}
             checkpoints.write(run.folder, checkpoints.snapshot(model, optimizer), about, better)
         self.accelerator.wait_for_everyone()

@@ -9,6 +9,8 @@ with lesson 01's readers for other languages. Only this machine can reach the pa
 """
 
 import argparse
+import atexit
+import os
 import signal
 import sys
 import time
@@ -186,4 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    atexit._run_exitfuncs()  # uploads are deleted
+    sys.stdout.flush()
+    os._exit(status)  # not waiting for Gradio's threads, which may wait for a browser that is still open
