@@ -9,8 +9,6 @@ with lesson 01's readers for other languages. Only this machine can reach the pa
 """
 
 import argparse
-import atexit
-import os
 import signal
 import sys
 import time
@@ -165,7 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, help="a port of your choice (default: the first free one from 7860 on)")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside is ended as by Ctrl-C
+    for name in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first; the second ends alike
+        signal.signal(name, signal.default_int_handler)
     started, blocks = time.perf_counter(), None
     try:
         print("Fitting the search ...", flush=True)
@@ -188,7 +187,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    atexit._run_exitfuncs()  # uploads are deleted
-    sys.stdout.flush()
-    os._exit(status)  # not waiting for Gradio's threads, which may wait for a browser that is still open
+    sys.exit(main())
