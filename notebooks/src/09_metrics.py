@@ -948,10 +948,13 @@ axes.set(xlabel="pictures in each heap", ylabel="Frechet distance")
 axes.set_title(
     f"Real against real is 0 in truth; {sizes.samples[0]} pictures say {traced['real against real'].values[0]:.2f}"
 )
-plotting.show(axes, alt="Frechet distance against sample size: both curves fall; real against real falls towards zero.")
+plotting.show(
+    axes,
+    alt="Frechet distance against sample size: real against real falls towards zero, without colour stays far above.",
+)
 
 # %% [markdown]
-# Few pictures look far apart, because a covariance from few rows is a bad guess, and always bad in the same direction. So a FID of 1,000 pictures must not be compared with one of 50,000. A straight line in $1/N$ estimates the end of the curve; the **kernel distance** (KID) has no bias
+# Few pictures look far apart, because a covariance from few rows is a bad guess, and always bad in the same direction. Beside a large distance the bias is small, so the upper curve need not show it. A FID of 1,000 pictures must not be compared with one of 50,000. A straight line in $1/N$ estimates the end of the curve; the **kernel distance** (KID) has no bias
 # to begin with:
 
 # %%
