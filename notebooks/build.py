@@ -20,7 +20,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-from limits import EFFORT, HEADING, REGION, master_problems, notebook_problems, output_problems
+from limits import EFFORT, HEADING, REGION, failure, master_problems, notebook_problems, output_problems
 
 HERE = Path(__file__).resolve().parent
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -170,7 +170,7 @@ def keep_outputs(notebook, path):
 def execute(notebook, path):
     """Run a solved notebook, in the profile of $COURSE_PROFILE or `cpu`, and store it. Returns its problems."""
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellControlSignal, DeadKernelError
 
     from course_utils import records
 
@@ -180,18 +180,19 @@ def execute(notebook, path):
     client.record_timing, client.store_widget_state, client.coalesce_streams = False, False, True
     try:
         client.execute()
-    except CellExecutionError as error:
+    except (CellControlSignal, DeadKernelError) as error:  # an error in a cell, or out of time; or out of memory
         failed = HERE.parent / "artifacts" / "failed" / path.name
         write(running, failed)
-        return [f"{path.stem}: stopped, see {failed.relative_to(HERE.parent)}\n{error}"]
+        where = f"lesson {path.stem[:2]}, {failure(running, error)}"
+        return [f"{where}; see {failed.relative_to(HERE.parent)}\n{error}"]
     running.metadata = notebook.metadata
     for cell, clean in zip(running.cells, notebook.cells):
         cell.metadata = clean.metadata
         if cell.cell_type == "code":
             cell.outputs = [kept for kept in map(tidy, cell.outputs) if kept]
     write(running, path)
-    found = output_problems(running) + records.check(records.read_notebook(path), path.stem[:2], profile)
-    return [f"{path.stem}: {problem}" for problem in found]
+    found = [f"{path.stem}: {problem}" for problem in output_problems(running)]
+    return found + records.check(records.read_notebook(path), path.stem[:2], profile)
 
 
 def tidy(output):

@@ -291,8 +291,8 @@ def test_execution_stores_records_and_portable_outputs(mini, lesson, monkeypatch
     monkeypatch.setenv("COURSE_PROFILE", "smoke")
     assert mini.main(["--execute", "98"]) == 1  # the mini lesson has no bands, and that is all it lacks
     assert set(capsys.readouterr().err.splitlines()) == {
-        "98_mini: no bands for lesson 98 in profile smoke: run data_scripts/measure_bands.py",
-        "98_mini: plain/recall_at_1: has no band: run data_scripts/measure_bands.py",
+        "lesson 98, no bands for lesson 98 in profile smoke: run data_scripts/measure_bands.py",
+        "lesson 98, plain/recall_at_1: has no band: run data_scripts/measure_bands.py",
     }
     text = (mini.HERE / NOTEBOOKS[1]).read_text()
     notebook = json.loads(text)
@@ -311,7 +311,8 @@ def test_a_lesson_that_stops_is_not_stored(mini, lesson, monkeypatch, capsys):
     monkeypatch.setenv("COURSE_PROFILE", "smoke")
     change(lesson, 'print("The same in every profile.")', 'raise ValueError("stopped here")')
     assert mini.main(["--execute"]) == 1
-    assert "stopped here" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert re.match(r"lesson 98, cell \d+ \(raise ValueError.*\): ValueError: stopped here; see artifacts/failed", said)
     assert "stopped here" in (mini.HERE.parent / "artifacts" / "failed" / "98_mini.ipynb").read_text()
     assert '"error"' not in (mini.HERE / NOTEBOOKS[1]).read_text()
 
