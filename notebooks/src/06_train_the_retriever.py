@@ -626,7 +626,8 @@ model.zero_grad()
 # already, and draws from the very pictures of rung two: what it adds is then due to the towers, not to more data. The
 # validation split is watched, checkpoints lie whole on disk (the last and the best are kept), and TensorBoard gets its
 # curves. A run of minutes starts anew each time; where `go_on` is true (an hour on a GPU), running these cells again
-# goes on from the last checkpoint instead.
+# goes on from the last checkpoint instead. On Colab, mount Drive before the set-up cell (it says how): `artifacts` then
+# lies there, and after a dropped session a new machine goes on where the old one was.
 
 # %%
 import shutil
