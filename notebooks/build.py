@@ -24,6 +24,7 @@ from limits import EFFORT, HEADING, REGION, failure, master_problems, notebook_p
 
 HERE = Path(__file__).resolve().parent
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+SETUP, STARTS = "# Set-up, the same in every lesson.", "from course_utils import env, records"  # see computing()
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -90,10 +91,9 @@ def with_setup(cells, master):
     title, _, rest = cells[0].source.partition("\n")
     cells[0].source = f"{title}\n\n{badge}\n\n{rest.strip()}"
     setup = (HERE / "src" / "_setup.py").read_text(encoding="utf-8").strip()
-    extras = project["tool"]["course"]["extras"].get(master.stem[:2])
-    install = f"course_utils{f'[{extras}]' if extras else ''} @ git+{address}@{ref}"
-    values = {"install": install, "lesson": master.stem[:2]}
-    for name, value in (values | {"edition": project["project"]["version"]}).items():
+    values = {"address": address, "ref": ref, "lesson": master.stem[:2], "edition": project["project"]["version"]}
+    values["extras"] = project["tool"]["course"]["extras"].get(master.stem[:2], "")
+    for name, value in values.items():
         setup = setup.replace(f"{{{name}}}", value)
     return cells[:2] + [nbformat.v4.new_code_cell(setup)] + cells[2:]
 
@@ -146,12 +146,21 @@ def rescue(path):
         print(f"{path.stem}: somebody has worked in this notebook; a copy is in {copied.relative_to(HERE.parent)}")
 
 
+def computing(source):
+    """A code cell's lines, without those of the set-up cell that only install: no output comes from them.
+
+    A fork's address or another way to install keeps outputs; what starts the session, seeds it and names the edition
+    does not. The set-up cell's own output, a line of versions, stays with the run that the other outputs are of.
+    """
+    return source[source.index(STARTS) :] if source.startswith(SETUP) and STARTS in source else source
+
+
 def keep_outputs(notebook, path):
-    """Carry over a stored notebook's outputs if none of its code has changed since; say so if some has."""
+    """Carry over a stored notebook's outputs if nothing that computes has changed since; say so if it has."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     stored = nbformat.read(path, as_version=4).cells if path.exists() else []
     stored = [cell for cell in stored if cell.cell_type == "code"]
-    if [cell.source for cell in stored] == [cell.source for cell in code]:
+    if [computing(cell.source) for cell in stored] == [computing(cell.source) for cell in code]:
         for cell, old in zip(code, stored):
             cell.outputs, cell.execution_count = old.outputs, old.execution_count
     elif path.exists():
