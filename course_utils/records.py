@@ -119,8 +119,12 @@ def bands(path: Path = BANDS) -> dict[str, dict[str, dict[str, Band]]]:
 
 def read_notebook(path: Path | str) -> list[dict]:
     """All records stored in an executed notebook, in order."""
-    notebook = json.loads(Path(path).read_text(encoding="utf-8"))
-    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    return of_text(Path(path).read_text(encoding="utf-8"))
+
+
+def of_text(text: str) -> list[dict]:
+    """The same from a notebook's JSON, such as a version of it in git's history."""
+    outputs = [output for cell in json.loads(text)["cells"] for output in cell.get("outputs", [])]
     return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
 
 
