@@ -156,14 +156,20 @@ def integrated_gradients(score: Callable, inputs, baseline, steps: int = 32, bat
     score: rows like inputs (N,...) -> (N,), N a multiple of B: the inputs in their order, again and again. baseline:
     like inputs, what "nothing" looks like. Gradients along the way from baseline to inputs are averaged at `steps`
     points (Gauss and Legendre's, as captum has them), `batch` rows at a time. For a map of pixels sum over
-    channels. Raises ValueError for shapes that differ or scores that are not finite. Source: Sundararajan et al. 2017,
-    equation 1.
+    channels. Raises ValueError for shapes that differ, scores that are not finite, or inputs that score differently
+    twice. Source: Sundararajan et al. 2017, equation 1.
     """
     if inputs.shape != baseline.shape or steps < 1 or not len(inputs):
         raise ValueError(f"integrated_gradients: inputs {tuple(inputs.shape)}, baseline {tuple(baseline.shape)}, steps"
                          f" {steps}; equal shapes, a row and a step at least, please.")  # fmt: skip
     if not inputs.is_floating_point():
         raise ValueError(f"integrated_gradients: {inputs.dtype} has no gradient; for tokens see word_attribution.")
+    with torch.no_grad():
+        once, twice = score(inputs), score(inputs)
+    if not torch.allclose(once, twice, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise ValueError(
+            "integrated_gradients: the same inputs score differently twice; is a model in training mode? model.eval()"
+        )
     points, weights = np.polynomial.legendre.leggauss(steps)
     way = inputs.detach() - baseline
     total = torch.zeros_like(way)

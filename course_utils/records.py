@@ -24,6 +24,7 @@ MIME = "application/vnd.course.record+json"
 BANDS = Path(__file__).with_name("bands.toml")
 SECONDS = {"smoke": 60, "cpu": 300, "gpu": 900}  # a lesson's time, from its set-up cell to its last record
 LONGER = {"06": {"cpu": 480, "gpu": 3_600}}  # lessons that train for longer, and say so
+MISSING = "expected but not recorded"
 MEMORY = {"smoke": 4e9, "cpu": 6e9, "gpu": 12e9}  # a lesson's peak memory in bytes
 _NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*")
 
@@ -135,7 +136,8 @@ def read_notebook(path: Path | str) -> list[dict]:
 def check(facts: list[dict], lesson: str, profile: str, seconds: float | None = None) -> list[str]:
     """What is wrong with a run: facts missing, unknown, doubled or outside a band; too much time or memory.
 
-    `seconds` is the time of the whole run where the caller measured it; without, it is the last record's.
+    Each line begins with the lesson, and with the fact if it is about one. `seconds` is the time of the whole run where
+    the caller measured it; without, it is the last record's.
     """
     expected = bands().get(lesson, {}).get(profile, {})
     names = [fact["name"] for fact in facts]
@@ -143,7 +145,7 @@ def check(facts: list[dict], lesson: str, profile: str, seconds: float | None = 
              if (fact["lesson"], fact["profile"]) != (lesson, profile)]  # fmt: skip
     if not expected:
         found.append(f"no bands for lesson {lesson} in profile {profile}: run data_scripts/measure_bands.py")
-    found += [f"{name}: expected but not recorded" for name in expected if name not in names]
+    found += [f"{name}: {MISSING}" for name in expected if name not in names]
     found += [f"{name}: recorded more than once" for name in sorted(set(names)) if names.count(name) > 1]
     for fact in facts:
         band = expected.get(fact["name"])
@@ -159,7 +161,7 @@ def check(facts: list[dict], lesson: str, profile: str, seconds: float | None = 
         found.append(f"took {seconds:.0f} s, the profile {profile} allows {allowed} s")
     if memory > MEMORY[profile]:
         found.append(f"took {memory / 1e9:.1f} GB, the profile {profile} allows {MEMORY[profile] / 1e9:.0f} GB")
-    return found
+    return [f"lesson {lesson}, {problem}" for problem in found]
 
 
 def peak_memory(device: object = None) -> int:

@@ -26,10 +26,11 @@ except ModuleNotFoundError as missing:
     sys.exit(
         f"build.py needs {missing.name}: pip install -e '.[test]' in the course's folder ('.[classroom]' to teach)"
     )
-from limits import EFFORT, HEADING, REGION, master_problems, notebook_problems, output_problems
+from limits import EFFORT, HEADING, REGION, failure, master_problems, notebook_problems, output_problems
 
 HERE = Path(__file__).resolve().parent
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+SETUP, STARTS = "# Set-up, the same in every lesson.", "from course_utils import env, records"  # see computing()
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -104,10 +105,9 @@ def with_setup(cells, master):
     title, _, rest = cells[0].source.partition("\n")
     cells[0].source = f"{title}\n\n{badge}\n\n{rest.strip()}"
     setup = (HERE / "src" / "_setup.py").read_text(encoding="utf-8").strip()
-    extras = project["tool"]["course"]["extras"].get(master.stem[:2])
-    install = f"course_utils{f'[{extras}]' if extras else ''} @ git+{address}@{ref}"
-    values = {"install": install, "lesson": master.stem[:2]}
-    for name, value in (values | {"edition": project["project"]["version"]}).items():
+    values = {"address": address, "ref": ref, "lesson": master.stem[:2], "edition": project["project"]["version"]}
+    values["extras"] = project["tool"]["course"]["extras"].get(master.stem[:2], "")
+    for name, value in values.items():
         setup = setup.replace(f"{{{name}}}", value)
     return cells[:2] + [nbformat.v4.new_code_cell(setup)] + cells[2:]
 
@@ -187,12 +187,21 @@ def rescue(path, fresh):
     print(f"{path.stem}: somebody has worked in this notebook; a copy is in {copied.relative_to(HERE.parent)}")
 
 
+def computing(source):
+    """A code cell's lines, without those of the set-up cell that only install: no output comes from them.
+
+    A fork's address or another way to install keeps outputs; what starts the session, seeds it and names the edition
+    does not. The set-up cell's own output, a line of versions, stays with the run that the other outputs are of.
+    """
+    return source[source.index(STARTS) :] if source.startswith(SETUP) and STARTS in source else source
+
+
 def keep_outputs(notebook, path):
-    """Carry over a stored notebook's outputs if none of its code has changed since; say so if some has."""
+    """Carry over a stored notebook's outputs if nothing that computes has changed since; say so if it has."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     stored = read(path).cells if path.exists() else []
     stored = [cell for cell in stored if cell.cell_type == "code"]
-    if [cell.source for cell in stored] == [cell.source for cell in code]:
+    if [computing(cell.source) for cell in stored] == [computing(cell.source) for cell in code]:
         for cell, old in zip(code, stored):
             cell.outputs, cell.execution_count = old.outputs, old.execution_count
     elif path.exists():
@@ -202,7 +211,7 @@ def keep_outputs(notebook, path):
 def execute(notebook, path):
     """Run a solved notebook, in the profile of $COURSE_PROFILE or `cpu`, and store it. Returns its problems."""
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellControlSignal, DeadKernelError
 
     from course_utils import records
 
@@ -212,18 +221,19 @@ def execute(notebook, path):
     client.record_timing, client.store_widget_state, client.coalesce_streams = False, False, True
     try:
         client.execute()
-    except CellExecutionError as error:
+    except (CellControlSignal, DeadKernelError) as error:  # an error in a cell, or out of time; or out of memory
         failed = HERE.parent / "artifacts" / "failed" / path.name
         write(running, failed)
-        return [f"{path.stem}: stopped, see {failed.relative_to(HERE.parent)}\n{error}"]
+        where = f"lesson {path.stem[:2]}, {failure(running, error)}"
+        return [f"{where}; see {failed.relative_to(HERE.parent)}\n{error}"]
     running.metadata = notebook.metadata
     for cell, clean in zip(running.cells, notebook.cells):
         cell.metadata = clean.metadata
         if cell.cell_type == "code":
             cell.outputs = [kept for kept in map(tidy, cell.outputs) if kept]
     write(running, path)
-    found = output_problems(running) + records.check(records.read_notebook(path), path.stem[:2], profile)
-    return [f"{path.stem}: {problem}" for problem in found]
+    found = [f"{path.stem}: {problem}" for problem in output_problems(running)]
+    return found + records.check(records.read_notebook(path), path.stem[:2], profile)
 
 
 def tidy(output):

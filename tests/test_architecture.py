@@ -18,6 +18,7 @@ MASTERS = sorted((ROOT / "notebooks" / "src").glob("[0-9]*.py"))
 # What each module may import of ours. Leaves import nothing; plotting and checks are imported by none.
 MAY_IMPORT = {
     "env": set(),
+    "installing": set(),  # what the set-up cell asks before env, whose torch may not be there yet
     "records": set(),
     "progress": set(),
     "plotting": set(),
@@ -70,6 +71,7 @@ MAY_IMPORT = {
     "classification": set(),  # precision, recall, F1 from counts
 }
 TORCH_FREE = {
+    "installing",
     "entities",
     "shapley",
     "ranking",

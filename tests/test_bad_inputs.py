@@ -363,7 +363,7 @@ def built(tmp_path_factory):
         (folder / part).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / part, folder / part)
     shutil.copy(ROOT / "tests/lessons/98_mini.py", folder / "notebooks/src/98_mini.py")
-    markers = [f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in ("lessons", "ladder", "proofs")]
+    markers = [f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in ("lessons", "claims", "ladder", "proofs")]
     (folder / "README.md").write_text("Mine.\n" + "".join(markers))
     assert run(folder, "notebooks/build.py")[0] == 0
     return folder
