@@ -45,9 +45,8 @@ def complete(extras: str = "", package: str = "course_utils") -> list[str]:
     in_use = _loaded() | _in_use(package, lacking)
     before = {name: _version(name) for name in in_use}
     wanted = [lacking[name] for name in sorted(lacking)]
-    failure = _pip(
-        wanted, in_use - lacking.keys() | {*KEPT}
-    )  # rather an older gradio than another hub for transformers
+    # Rather an older gradio than another hub library under transformers; where there is none, the newest.
+    failure = _pip(wanted, in_use - lacking.keys() | {*KEPT})
     if "constraint" in failure:
         failure = _pip(wanted, {*KEPT})
     importlib.invalidate_caches()
