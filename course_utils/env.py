@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import numbers
 import os
 import platform
 import random
@@ -118,10 +119,13 @@ def start(lesson: str, profile: str = "auto", seed: int = 0, edition: str | None
 
     `auto` follows $COURSE_PROFILE where it is set, else `gpu` where CUDA is there, else `cpu`. `edition` is the one the
     notebook was built for; another installed edition is said. $COURSE_ARTIFACTS and $COURSE_DATA move the folders.
-    Raises ValueError for an unknown profile, RuntimeError for `gpu` without CUDA and where the package was replaced
-    after this kernel had imported it.
+    Raises ValueError for an unknown profile or a seed that is none, RuntimeError for `gpu` without CUDA and where the
+    package was replaced after this kernel had imported it, and OSError for a folder that cannot be made or, where
+    results go, not be written to.
     """
     profile = _profile(profile)
+    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise ValueError(f"The seed is {seed!r}: SEED, or --seed, must be a whole number from 0 to {2**32 - 1:,}.")
     device = torch.device("cuda" if profile == "gpu" else "cpu")
     paths = Paths(_folder("COURSE_ARTIFACTS", "artifacts"), _folder("COURSE_DATA", "data"))
     os.environ["COURSE_SESSION_ARTIFACTS"] = str(paths.artifacts)  # where progress is noted, also by child processes
@@ -171,7 +175,7 @@ def _dtype(device: torch.device) -> torch.dtype:
 def _folder(variable: str, name: str) -> Path:
     """$VARIABLE, else the mounted Drive on Colab, else the checkout's own folder, else one beside the notebook."""
     if os.environ.get(variable):
-        folder = Path(os.environ[variable]).expanduser()
+        folder = Path(os.environ[variable])
     elif _on_colab() and DRIVE.is_dir():
         folder = DRIVE / "multimodal-course" / name
     elif (_CHECKOUT / "pyproject.toml").exists():
@@ -179,9 +183,15 @@ def _folder(variable: str, name: str) -> Path:
     else:
         folder = Path.cwd() / name
     try:
+        folder = folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"Cannot make the folder {folder} ({error}). Set {variable} to one you may write to.") from error
+        if name == "artifacts" and folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError("you may not write to it")  # data may be a class's, and read-only
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~NAME of somebody who is not known here
+        raise OSError(
+            f"Cannot work in the folder {folder} ({getattr(error, 'strerror', None) or error}). Set COURSE_ARTIFACTS, "
+            "and COURSE_DATA for what is downloaded, to folders that you may write to, then start again."
+        ) from error
     return folder
 
 

@@ -97,7 +97,11 @@ def fit(
     schedule = _schedule(optimizer, config)
     optimizer = accelerator.prepare(optimizer)
     keeper = Keeper(run, config, accelerator, getattr(batches, "about", None))
-    batches = keeper.resume(model, optimizer.optimizer, schedule, batches)
+    try:
+        batches = keeper.resume(model, optimizer.optimizer, schedule, batches)
+    except BaseException:
+        keeper.close()
+        raise
     history, prepared, stage = keeper.history, model, None
     bar = tqdm(total=config.steps, initial=len(history), desc=label, leave=False, mininterval=1.0)
     try:

@@ -41,8 +41,11 @@ CLAIMS = (
 
 
 def solved(root: Path) -> list[Path]:
-    """The executed notebooks, in order."""
-    return sorted((root / "notebooks" / "solutions").glob("[0-9][0-9]_*.ipynb"))
+    """The executed notebooks, in order. Raises ValueError where there is none: empty tables would say nothing."""
+    found = sorted((root / "notebooks" / "solutions").glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise ValueError(f"{root / 'notebooks' / 'solutions'} has no notebook: run notebooks/build.py --execute")
+    return found
 
 
 def lessons(root: Path) -> str:
@@ -52,6 +55,9 @@ def lessons(root: Path) -> str:
         "|---|---|---|---|---|---|",
     ]
     for path in solved(root):
+        facts = records.read_notebook(path)  # names the file where it is no notebook
+        if not facts:
+            raise ValueError(f"{path} holds no records: run notebooks/build.py --execute {path.stem[:2]}")
         cells = nbformat.read(path, as_version=4).cells
         number, _, name = path.stem.partition("_")
         title = cells[0].source.partition("\n")[0].removeprefix(f"# {number} ")
@@ -59,7 +65,6 @@ def lessons(root: Path) -> str:
         minutes = re.search(r"(\d+) ?min", cells[0].source)
         label = name.replace("_", " ").capitalize()
         exercises = sum("exercise" in cell.metadata.get("tags", []) for cell in cells)
-        facts = records.read_notebook(path)
         seconds = max((fact["seconds"] for fact in facts), default=0)
         memory = max((fact["peak_memory"] for fact in facts), default=0)
         rows.append(
@@ -132,6 +137,9 @@ def ladder(root: Path) -> str:
     for match, fact in facts:
         if match:
             rungs.setdefault(match.group(1), {})[match.group(2)] = fact
+    for rung, both in rungs.items():
+        if set(both) != {"1", "10"} or not all(fact["interval"] for fact in both.values()):
+            raise ValueError(f"ladder/{rung}: recall at 1 and at 10 are needed, each with an interval.")
     for both in list(rungs.values())[:1]:
         rows.append(f"| chance | {short(both['1']['chance'])} | {short(both['10']['chance'])} |")
     for rung, both in rungs.items():
@@ -147,13 +155,15 @@ def short(value: float) -> str:
 
 def filled(text: str, root: Path) -> str:
     """README's text with its tables replaced. Raises ValueError when a marker is missing."""
-    for name, write in (("lessons", lessons), ("claims", claims), ("ladder", ladder), ("proofs", proofs)):
-        table = write(root)
+    tables = {"lessons": lessons, "claims": claims, "ladder": ladder, "proofs": proofs}
+    for name in tables:
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         if text.count(begin) != 1 or text.count(end) != 1:
             raise ValueError(f"README.md needs one line {begin} and one line {end}")
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         head, rest = text.split(begin)
-        text = f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
+        text = f"{head}{begin}\n{table(root)}\n{end}{rest.split(end)[1]}"
     return text
 
 
@@ -180,9 +190,15 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
 def whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # of a full disk
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (OSError, ValueError) as error:
+        sys.exit(f"write_readme: {error}. README.md is as it was.")

@@ -253,6 +253,38 @@ def test_a_notebook_somebody_worked_in_is_copied_before_it_is_replaced(mini, cap
     assert "my work" not in (mini.HERE / NOTEBOOKS[0]).read_text()
 
 
+@pytest.mark.parametrize("kind", ["typed", "own cell"])
+def test_work_that_was_not_run_is_copied_too_and_no_copy_is_replaced(mini, capsys, kind):
+    """An answer that was typed and not run; a cell of one's own; and then, after a build, other work."""
+    mini.main([])
+    path, replaced = mini.HERE / NOTEBOOKS[0], mini.HERE.parent / "artifacts" / "replaced"
+
+    def work(words):
+        notebook = nbformat.read(path, as_version=4)
+        if kind == "own cell":
+            notebook.cells.append(nbformat.v4.new_code_cell(f"# {words}"))
+        else:
+            cell = next(cell for cell in notebook.cells if "exercise" in cell.metadata.get("tags", []))
+            cell.source = cell.source.replace('raise NotImplementedError("Exercise 98.1")', f"return 2 * x  # {words}")
+        nbformat.write(notebook, path)
+
+    for words in ("the first", "the second"):
+        work(words)
+        assert mini.main([]) == 0
+        assert "somebody has worked in this notebook" in capsys.readouterr().out
+    assert "the first" in (replaced / "98_mini.ipynb").read_text()
+    assert "the second" in (replaced / "98_mini-2.ipynb").read_text()
+    assert mini.main([]) == 0  # nothing was done since
+    assert "worked" not in capsys.readouterr().out and len(list(replaced.iterdir())) == 2
+
+
+def test_a_changed_master_is_nobodys_work(mini, lesson, capsys):
+    mini.main([])
+    change(lesson, "How many days", "How many whole days")
+    assert mini.main([]) == 0
+    assert "worked" not in capsys.readouterr().out
+
+
 PICTURE = {"output_type": "display_data", "data": {"image/png": "AAAA"}}
 
 
