@@ -383,35 +383,50 @@ def run(folder, *words):
 
 
 @pytest.mark.parametrize(
+    ("part", "content", "says"),
+    [
+        ("notebooks/98_mini.ipynb", b"", "98_mini.ipynb is no whole notebook"),
+        ("notebooks/98_mini.ipynb", b"\xff\xfe\0", "Keep what you need, delete it, build again"),
+        ("notebooks/solutions/98_mini.ipynb", b"{}", "98_mini.ipynb is no whole notebook"),
+        ("notebooks/solutions/98_mini.ipynb", b"[]", "98_mini.ipynb is no whole notebook"),
+        ("notebooks/src/98_mini.py", b"# %% [markdown]\n# \xe9", "98_mini: 98_mini.py is not UTF-8 text"),
+        ("pyproject.toml", b"[", "98_mini: pyproject.toml is damaged, or lacks an entry"),
+        ("pyproject.toml", b"[project]\n", "lacks an entry ('urls')"),
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["--check"]], ids=["build", "check"])
+def test_a_damaged_lesson_is_said_and_stays_as_it_is(script, checkout, monkeypatch, capsys, part, content, says, words):
+    build = script("notebooks/build.py")
+    monkeypatch.setattr(build, "HERE", checkout / "notebooks")
+    (checkout / part).write_bytes(content)
+    before = files(checkout)
+    assert build.main(words) == 1
+    error = capsys.readouterr().err
+    assert says in error and len(error.splitlines()) == 1
+    assert files(checkout) == before
+
+
+@pytest.mark.parametrize(
     ("part", "content", "words", "says"),
     [
-        ("notebooks/98_mini.ipynb", b"", ["notebooks/build.py"], "98_mini.ipynb is no whole notebook"),
-        (
-            "notebooks/98_mini.ipynb",
-            b"\xff\xfe\0",
-            ["notebooks/build.py"],
-            "Keep what you need, delete it, build again",
-        ),
-        ("notebooks/solutions/98_mini.ipynb", b"{}", ["notebooks/build.py", "--check"], "is no whole notebook"),
-        ("notebooks/solutions/98_mini.ipynb", b"[]", ["notebooks/build.py"], "is no whole notebook"),
-        ("notebooks/src/98_mini.py", b"# %% [markdown]\n# \xe9", ["notebooks/build.py"], "98_mini.py is not UTF-8"),
-        ("pyproject.toml", b"[", ["notebooks/build.py"], "98_mini: pyproject.toml is damaged, or lacks an entry"),
-        ("pyproject.toml", b"[project]\n", ["notebooks/build.py"], "lacks an entry ('urls')"),
         ("FILE", b"", ["notebooks/build.py", "--nbgrader", "FILE"], "build.py: "),
         ("FILE", b"", ["notebooks/build.py", "98", "55"], "no lesson 55; there are 98_mini"),
-        ("FILE", b"", ["notebooks/build.py", ""], "no lesson"),
         ("README.md", b"no markers\n", ["data_scripts/write_readme.py"], "needs one line <!-- lessons: begin -->"),
         ("FILE", b"", ["data_scripts/write_readme.py"], "98_mini.ipynb holds no records: run notebooks/build.py"),
         ("notebooks/solutions/98_mini.ipynb", b"{", ["data_scripts/write_readme.py"], "README.md is as it was"),
     ],
 )
-def test_a_damaged_checkout_is_said_and_nothing_is_lost(checkout, part, content, words, says):
+def test_a_program_of_the_course_ends_in_one_line(checkout, part, content, words, says):
     (checkout / part).write_bytes(content)
-    before = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    before = files(checkout)
     status, error = run(checkout, *words)
     assert status == 1 and says in error and "Traceback" not in error and len(error.strip().splitlines()) == 1
-    after = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    assert after == before
+    assert files(checkout) == before
+
+
+def files(folder):
+    """Every file below with its bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
