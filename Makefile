@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 LAB_OPTIONS ?=
 SEARCH_OPTIONS ?=
 WORKERS ?= 2
+PYTEST_OPTIONS ?=
+HISTORY_OPTIONS ?=
 
-.PHONY: help lab search test check notebooks course bench clean sound
+.PHONY: help lab search test check notebooks course history bench clean sound
 
 help:
 	@echo 'make lab        install if needed, open JupyterLab on lesson 00'
@@ -17,6 +19,7 @@ help:
 	@echo 'make check      the quick part of it: lint, notebooks up to date, fast tests'
 	@echo 'make notebooks  rebuild every notebook from its master and run the solved ones'
 	@echo 'make course     the same, then write the tables of README.md from what was measured'
+	@echo 'make history    print what each committed run of the lessons measured, and what moved'
 	@echo 'make bench      install their peers if needed, run the benchmarks'
 	@echo 'make clean      remove .venv; results in artifacts/ stay'
 
@@ -27,7 +30,7 @@ search: $(VENV)/.has-search
 	$(BIN)/python data_scripts/search_page.py $(SEARCH_OPTIONS)
 
 test: $(VENV)/.has-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 check: $(VENV)/.has-test
 	$(BIN)/ruff check .
@@ -40,6 +43,9 @@ notebooks: $(VENV)/.has-test
 
 course: notebooks
 	$(BIN)/python data_scripts/write_readme.py
+
+history: $(VENV)/.has-lab
+	$(BIN)/python data_scripts/history.py $(HISTORY_OPTIONS)
 
 bench: $(VENV)/.has-bench
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done

