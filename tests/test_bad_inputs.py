@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from course_utils import (
+    absence,
     captioned,
     checkpoints,
     entities,
@@ -27,12 +28,15 @@ from course_utils import (
     flickr30k,
     metrics,
     ranking,
+    recipes,
     records,
+    runs,
     scenes,
     shapley,
     stamps,
     text,
     towers,
+    training,
     uploads,
 )
 
@@ -142,6 +146,26 @@ CALLS = {
     "a batch of half a step": (lambda: pairs().batches(2, 1.5, 0), "steps=1.5 .*must be whole numbers, 0 or more"),
     "a feed with a seed below zero": (lambda: pairs().batches(2, 1, -1), "seed=-1 must be whole numbers, 0 or more"),
     "a feed of no size": (lambda: pairs(size="8"), "size='8' and captions=1 must be whole numbers"),
+    "pixels from 0 to 1": (
+        lambda: captioned.Feed(SimpleNamespace(pixels=np.zeros((2, 8, 8, 3)), texts=["a"]), None, 8),
+        "pixels must be uint8, 0 to 255; got float64",  # every picture was black
+    ),
+    "a series before its beginning": (lambda: pairs().batches(2, 2, 0).skip(-1), "count=-1; a series begins with"),
+    "bytes that something stands for": (
+        lambda: absence.stand_in(torch.zeros(1, 3, 4, 4, dtype=torch.uint8)),
+        "floats in .* got torch.uint8. Divide bytes by 255",  # grey was black
+    ),
+    # trainings
+    "two and a half steps": (
+        lambda: training.TrainConfig(2.5),
+        "steps, warmup, frozen and chunk must be whole numbers",
+    ),
+    "weights that grow by themselves": (lambda: training.TrainConfig(3, weight_decay=-1.0), "weight_decay 0 or more"),
+    "a checkpoint every step and a half": (lambda: runs.Run("x", every=1.5), "every must be at least 1"),
+    "one caption for captions": (
+        lambda: recipes.build(recipes.RECIPES["tiny"], "a red bird"),
+        "'tiny' knows the words of its captions alone",  # and learned their letters
+    ),
     # files
     "an upload that has gone": (lambda: uploads.open_picture("no/such/file.png"), "no such file. Was it moved"),
     "a name that no file has": (lambda: uploads.open_picture("a\0b"), "no such file"),
