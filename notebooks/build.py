@@ -184,7 +184,12 @@ def rescue(path, fresh):
     copied, number = folder / path.name, 2
     while copied.exists() and not filecmp.cmp(path, copied, shallow=False):  # an earlier copy is somebody's work too
         copied, number = folder / f"{path.stem}-{number}.ipynb", number + 1
-    shutil.copy2(path, copied)
+    part = copied.with_suffix(".part")
+    try:
+        shutil.copy2(path, part)
+        part.replace(copied)
+    finally:
+        part.unlink(missing_ok=True)  # of a full disk, which ends the build before it replaces anything
     print(f"{path.stem}: somebody has worked in this notebook; a copy is in {copied.relative_to(HERE.parent)}")
 
 

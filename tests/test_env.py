@@ -133,6 +133,19 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
         env.start("98", profile="smoke")
 
 
+def test_a_folder_without_rights_is_named_before_the_work(own_artifacts, monkeypatch):
+    own_artifacts.mkdir()
+    monkeypatch.setattr(env.os, "access", lambda path, mode: path != own_artifacts)
+    with pytest.raises(OSError, match=r"artifacts \(you may not write to it\). Set COURSE_ARTIFACTS, and COURSE_DATA"):
+        env.start("98", profile="smoke")
+
+
+def test_the_home_of_nobody_is_named(monkeypatch):
+    monkeypatch.setenv("COURSE_ARTIFACTS", "~nobody_is_called_so/artifacts")
+    with pytest.raises(OSError, match="folder ~nobody_is_called_so/artifacts .*Set COURSE_ARTIFACTS"):
+        env.start("98", profile="smoke")
+
+
 def test_another_edition_is_said(capsys):
     env.start("98", profile="smoke", edition="1999.01")
     assert "edition 1999.01" in capsys.readouterr().out
