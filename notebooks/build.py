@@ -3,7 +3,7 @@
     python notebooks/build.py                   write the learner's and solved notebooks (outputs stay while code does)
     python notebooks/build.py --check           change nothing; fail when a notebook is stale or was edited by hand
     python notebooks/build.py --execute         build, run the solved notebooks and store them with their outputs
-    python notebooks/build.py --nbgrader DIR    write a course folder for nbgrader
+    python notebooks/build.py --nbgrader DIR    write a course folder for nbgrader; --variants DIR: with your exercises
 
 Any of them takes numbers of lessons (`--execute 00 02`); without, all. CONTRIBUTING.md describes the masters' dialect;
 limits.py checks it.
@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -26,7 +27,8 @@ except ModuleNotFoundError as missing:
     sys.exit(
         f"build.py needs {missing.name}: pip install -e '.[test]' in the course's folder ('.[classroom]' to teach)"
     )
-from limits import EFFORT, HEADING, REGION, failure, master_problems, notebook_problems, output_problems
+import classroom
+from limits import HEADING, REGION, failure, master_problems, notebook_problems, output_problems
 
 HERE = Path(__file__).resolve().parent
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -48,14 +50,21 @@ def masters(wanted=()):
     return [path for path in found if not wanted or any(path.stem.startswith(name) for name in wanted)]
 
 
-def build(master, kind):
-    """A master as a notebook of one `kind`: learner, solved or nbgrader. Raises LessonError with all its problems."""
+def build(master, kind, variants=()):
+    """A master as a notebook of one `kind`: learner, solved or nbgrader. Raises LessonError with all its problems.
+
+    variants: more folders with exercises for nbgrader (classroom.py); src/variants is always looked into.
+    """
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
     try:
         cells = jupytext.read(master, fmt="py:percent").cells
     except UnicodeDecodeError as error:
         raise LessonError(f"{master.stem}: {master.name} is not UTF-8 text ({error}). Save it as that.") from error
     problems = master_problems(cells)
+    if kind == "nbgrader" and not problems:
+        folders = (HERE / "src" / "variants", *variants)
+        cells = classroom.vary(cells, [folder / f"{master.stem[:2]}.py" for folder in folders])
+        problems = [f"with its variants, {problem}" for problem in master_problems(cells)]
     if problems:
         raise LessonError("\n".join(f"{master.stem}, {problem}" for problem in problems))
     try:
@@ -67,7 +76,7 @@ def build(master, kind):
         tags = cell.metadata.get("tags", [])
         found = HEADING.search(cell.source)
         if cell.cell_type == "markdown" and found:
-            number, effort = found.group(1), EFFORT.search(cell.source)
+            number, effort = found.group(1), cell.source
         if "solution" in tags and kind != "solved":
             continue
         if kind == "learner":
@@ -77,12 +86,7 @@ def build(master, kind):
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         cell.id = f"{master.stem[:2]}-{position:03d}"
         if kind == "nbgrader" and set(tags) & {"exercise", "check"}:
-            graded = "check" in tags
-            cell.metadata["nbgrader"] = {"schema_version": 3, "task": False, "grade": graded, "locked": graded}
-            cell.metadata["nbgrader"] |= {"solution": not graded, "grade_id": cell.id}
-            if graded:
-                cell.metadata["nbgrader"]["points"] = int(effort.group(1))
-                cell.source = f"assert {cell.source}"
+            classroom.mark(cell, tags, effort)
         notebook.cells.append(cell)
     problems = notebook_problems(notebook, kind)
     if problems:
@@ -183,7 +187,12 @@ def rescue(path, fresh):
     copied, number = folder / path.name, 2
     while copied.exists() and not filecmp.cmp(path, copied, shallow=False):  # an earlier copy is somebody's work too
         copied, number = folder / f"{path.stem}-{number}.ipynb", number + 1
-    shutil.copy2(path, copied)
+    part = copied.with_suffix(".part")
+    try:
+        shutil.copy2(path, part)
+        part.replace(copied)
+    finally:
+        part.unlink(missing_ok=True)  # of a full disk, which ends the build before it replaces anything
     print(f"{path.stem}: somebody has worked in this notebook; a copy is in {copied.relative_to(HERE.parent)}")
 
 
@@ -216,16 +225,22 @@ def execute(notebook, path):
     from course_utils import records
 
     profile = os.environ.setdefault("COURSE_PROFILE", "cpu")
-    running = copy.deepcopy(notebook)
+    # A folder of its own: what is solved here is no learner's progress, and nobody's progress is stored in a lesson.
+    own = Path(os.environ.get("COURSE_ARTIFACTS") or HERE.parent / "artifacts").absolute() / "executed" / path.stem
+    shutil.rmtree(own, ignore_errors=True)
+    print(f"{path.stem}: running in profile {profile} ...", flush=True)
+    start, running = time.monotonic(), copy.deepcopy(notebook)
     client = NotebookClient(running, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(HERE)}})
     client.record_timing, client.store_widget_state, client.coalesce_streams = False, False, True
     try:
-        client.execute()
+        client.execute(env=os.environ | {"COURSE_ARTIFACTS": str(own)})
     except (CellControlSignal, DeadKernelError) as error:  # an error in a cell, or out of time; or out of memory
         failed = HERE.parent / "artifacts" / "failed" / path.name
         write(running, failed)
         where = f"lesson {path.stem[:2]}, {failure(running, error)}"
+        print(f"{path.stem}: stopped after {time.monotonic() - start:.0f} s", flush=True)
         return [f"{where}; see {failed.relative_to(HERE.parent)}\n{error}"]
+    shutil.rmtree(own, ignore_errors=True)
     running.metadata = notebook.metadata
     for cell, clean in zip(running.cells, notebook.cells):
         cell.metadata = clean.metadata
@@ -233,7 +248,9 @@ def execute(notebook, path):
             cell.outputs = [kept for kept in map(tidy, cell.outputs) if kept]
     write(running, path)
     found = [f"{path.stem}: {problem}" for problem in output_problems(running)]
-    return found + records.check(records.read_notebook(path), path.stem[:2], profile)
+    found += records.check(records.read_notebook(path), path.stem[:2], profile)
+    print(f"{path.stem}: {len(found) or 'no'} problems after {time.monotonic() - start:.0f} s", flush=True)
+    return found
 
 
 def tidy(output):
@@ -258,17 +275,6 @@ def portable(text):
     return text.replace(str(HERE.parent), ".").replace(sys.prefix, "<python>").replace(str(Path.home()), "~")
 
 
-def export(folder, wanted):
-    """Write the course for nbgrader: source/<lesson>/<lesson>.ipynb and its configuration."""
-    for master in masters(wanted):
-        write(build(master, "nbgrader"), folder / "source" / master.stem / f"{master.stem}.ipynb")
-    config = folder / "nbgrader_config.py"
-    if not config.exists():
-        lines = ["c = get_config()", 'c.CourseDirectory.course_id = "multimodal"']
-        lines += ["c.ExecutePreprocessor.timeout = 1800  # seconds a cell: lessons train models"]
-        config.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def main(arguments=None):
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -276,6 +282,7 @@ def main(arguments=None):
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--execute", action="store_true")
     parser.add_argument("--nbgrader", type=Path, metavar="DIR")
+    parser.add_argument("--variants", type=Path, metavar="DIR", action="append", default=[])
     options = parser.parse_args(arguments)
     problems = []
     for master in masters(options.lessons):
@@ -284,7 +291,9 @@ def main(arguments=None):
                 problems += stale(master)
                 build(master, "nbgrader")  # is written on demand alone; its limits hold all the same
             elif options.nbgrader:
-                export(options.nbgrader, [master.stem])
+                graded = build(master, "nbgrader", options.variants)
+                write(graded, options.nbgrader / "source" / master.stem / f"{master.stem}.ipynb")
+                classroom.configure(options.nbgrader)
             else:
                 notebooks = [(path, build(master, kind)) for kind, path in places(master)]
                 rescue(*notebooks[0])
@@ -293,7 +302,7 @@ def main(arguments=None):
                     if notebook is notebooks[0][1] or not options.execute or not path.exists():
                         write(notebook, path)  # a stored run is replaced by the next run, not by none
                 problems += execute(notebook, path) if options.execute else []
-        except LessonError as error:
+        except (LessonError, ValueError) as error:
             problems.append(str(error))
     if options.check and not options.lessons:
         known = [path for master in masters() for _, path in places(master)]

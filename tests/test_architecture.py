@@ -69,6 +69,8 @@ MAY_IMPORT = {
     "tasks": set(),  # tasks whose best accuracy is known,
     "balancing": set(),  # GradNorm and modality dropout,
     "classification": set(),  # precision, recall, F1 from counts
+    "judging": set(),  # the answers of a class, each in a process of its own,
+    "grading": {"judging"},  # as steps of nbgrader
 }
 TORCH_FREE = {
     "installing",
