@@ -1117,7 +1117,8 @@ plotting.show(both_axes[0], alt="Two photographed objects in six regions, and in
 
 # %% [markdown]
 # Above the figure, what each word and each region was paid for this picture; in it, which word works with which region.
-# Do the nouns find their objects? Judged as before, by masks, over all scenes:
+# A region may be paid little in all and still work strongly with its own word: what it adds beside that word, it takes
+# away beside others. Do the nouns find their objects? Judged as before, by masks, over all scenes:
 
 # %%
 photo_grid = absence.grid_regions(224, 224, ROWS, COLUMNS)
