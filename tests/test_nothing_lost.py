@@ -164,7 +164,7 @@ def test_notebooks_readme_and_bands_are_whole_whenever_a_program_is_killed(cours
 
     whole = len(json.loads((course / "notebooks/98_mini.ipynb").read_text(encoding="utf-8"))["cells"])
     rng = random.Random(0)
-    for _ in range(3):
+    for _ in range(2):
         process = started(OVER_AND_OVER, folder=course)
         assert process.stdout.readline().strip() == "begun", process.stderr.read()
         time.sleep(rng.uniform(0.01, 0.25))
