@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 LAB_OPTIONS ?=
 SEARCH_OPTIONS ?=
 WORKERS ?= 2
+PYTEST_OPTIONS ?=
+HISTORY_OPTIONS ?=
 
-.PHONY: help lab search test check notebooks course bench clean
+.PHONY: help lab search test check notebooks course history bench clean sound
 
 help:
 	@echo 'make lab        install if needed, open JupyterLab on lesson 00'
@@ -17,6 +19,7 @@ help:
 	@echo 'make check      the quick part of it: lint, notebooks up to date, fast tests'
 	@echo 'make notebooks  rebuild every notebook from its master and run the solved ones'
 	@echo 'make course     the same, then write the tables of README.md from what was measured'
+	@echo 'make history    print what each committed run of the lessons measured, and what moved'
 	@echo 'make bench      install their peers if needed, run the benchmarks'
 	@echo 'make clean      remove .venv; results in artifacts/ stay'
 
@@ -27,7 +30,7 @@ search: $(VENV)/.has-search
 	$(BIN)/python data_scripts/search_page.py $(SEARCH_OPTIONS)
 
 test: $(VENV)/.has-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 check: $(VENV)/.has-test
 	$(BIN)/ruff check .
@@ -41,6 +44,9 @@ notebooks: $(VENV)/.has-test
 course: notebooks
 	$(BIN)/python data_scripts/write_readme.py
 
+history: $(VENV)/.has-lab
+	$(BIN)/python data_scripts/history.py $(HISTORY_OPTIONS)
+
 bench: $(VENV)/.has-bench
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
@@ -48,25 +54,30 @@ clean:
 	rm -rf $(VENV)
 
 # The stamps are newer than pyproject.toml as long as nothing has to be installed; `test` includes `lab`, which includes `search`.
-$(VENV)/.has-lab: pyproject.toml | $(BIN)/pip
+$(VENV)/.has-lab: pyproject.toml | sound $(BIN)/pip
 	@echo 'Installing the course into $(VENV) (some minutes the first time) ...'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lab]'
 	@touch $(VENV)/.has-search $@
 
-$(VENV)/.has-search: pyproject.toml | $(BIN)/pip
+$(VENV)/.has-search: pyproject.toml | sound $(BIN)/pip
 	@echo 'Installing the course and its search page into $(VENV) (some minutes the first time) ...'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[search]'
 	@touch $@
 
-$(VENV)/.has-test: pyproject.toml | $(BIN)/pip
+$(VENV)/.has-test: pyproject.toml | sound $(BIN)/pip
 	@echo 'Installing the course and its tests into $(VENV) (some minutes the first time) ...'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $(VENV)/.has-lab $(VENV)/.has-search $@
 
-$(VENV)/.has-bench: pyproject.toml | $(BIN)/pip
+$(VENV)/.has-bench: pyproject.toml | sound $(BIN)/pip
 	@echo 'Installing the course, its tests and the peers of the benchmarks into $(VENV) (some minutes the first time) ...'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $(VENV)/.has-lab $(VENV)/.has-search $(VENV)/.has-test $@
+
+# A .venv that was moved, or whose Python is gone, starts nothing any more: better said here than by a shell.
+sound:
+	@test ! -e $(BIN)/pip || test -x "$$(sed -n '1s/^#! *//p' $(BIN)/pip)" || \
+	  { echo '$(VENV) was moved, or its Python is gone: make clean, then make $(MAKECMDGOALS) again' >&2; exit 1; }
 
 # Debian's python3 has no pip for new environments until python3-venv is installed: then an own pip is brought in.
 $(BIN)/pip:

@@ -10,6 +10,7 @@ tell of one picture; owners (B,), the row of each caption's picture, never falli
 from __future__ import annotations
 
 import hashlib
+import numbers
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ class Feed:
     def __init__(self, pictures, tokenize: Callable, size: int = 224, captions: int = 1, flip: bool = True):
         self.pictures, self.size, self.captions, self.flip = pictures, size, captions, flip
         side = pictures.pixels.shape[1]
+        if not isinstance(size, numbers.Integral) or not isinstance(captions, numbers.Integral):
+            raise ValueError(f"Feed: size={size!r} and captions={captions!r} must be whole numbers.")
         if not 1 <= size <= side:
             raise ValueError(f"Feed: size={size} is outside 1..{side}, the side of the pixels; prepare larger ones.")
         self.factor = side // size  # pixels averaged in each direction
@@ -70,6 +73,10 @@ class Feed:
         each process gets its part of every batch, and all parts together are the batch of one process. Raises
         ValueError where a batch needs more pictures than there are or does not divide among the processes.
         """
+        if not all(isinstance(one, numbers.Integral) and one >= 0 for one in (batch_size, steps, seed)):
+            raise ValueError(
+                f"Feed: batch_size={batch_size!r}, steps={steps!r} and seed={seed!r} must be whole numbers, 0 or more."
+            )
         if not 0 <= share[0] < share[1]:
             raise ValueError(f"Feed: share={share} is (rank, processes), with 0 <= rank < processes.")
         if not 1 <= batch_size <= len(self) or batch_size % share[1]:

@@ -27,6 +27,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from course_utils import locks
+
 FORMAT = 1
 _POINTER = "checkpoints.json"
 
@@ -49,14 +51,22 @@ def exists(folder: Path | str) -> bool:
     return (Path(folder) / _POINTER).is_file()
 
 
+def clear(folder: Path | str) -> None:
+    """Delete a folder of checkpoints, if there is one; locks.Busy where a training is at work in it."""
+    with locks.alone(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def write(folder: Path | str, tensors: dict, about: dict, best: bool = False) -> Path:
     """Store one checkpoint as the last, and as the best if that is said; delete what is neither. Returns its folder.
 
     tensors: {"model": {name: tensor}, ...}, as `snapshot` makes them. about: JSON, with the number "step". Raises
     CheckpointError where it cannot be written (a full disk); the checkpoints that were there stay as they were.
     """
-    folder = Path(folder)
-    name = f"step-{about['step']:08d}"
+    folder, step = Path(folder), about.get("step")
+    if not isinstance(step, int) or step < 0:
+        raise ValueError(f"write: about must name the step, a whole number, 0 or more; it says {step!r}.")
+    name = f"step-{step:08d}"
     draft = folder / f"{name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +89,9 @@ def write(folder: Path | str, tensors: dict, about: dict, best: bool = False) ->
         pointer |= {"last": name} | ({"best": name} if best or "best" not in pointer else {})
         _write(folder / f"{_POINTER}.part", json.dumps(pointer))
         os.replace(folder / f"{_POINTER}.part", folder / _POINTER)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError) as error:  # the last two: NaN, or what is no JSON
         shutil.rmtree(draft, ignore_errors=True)
+        (folder / f"{_POINTER}.part").unlink(missing_ok=True)
         raise CheckpointError(
             f"The checkpoint of step {about['step']} cannot be written to {folder}: {error}. What was there is still "
             "whole: mend this (free space?), then run again with resume."
@@ -98,6 +109,8 @@ def read(folder: Path | str, which: str = "last") -> Checkpoint:
     reads: nothing is changed by a failure.
     """
     folder = Path(folder)
+    if which not in ("last", "best"):
+        raise ValueError(f"read: which={which!r}; there are 'last' and 'best'.")
     if not exists(folder):
         raise FileNotFoundError(f"{folder} holds no checkpoints ({_POINTER} is not there).")
     pointer = _pointer(folder)

@@ -66,7 +66,10 @@ def square_masks(annotated: Annotated, side: int) -> dict[str, np.ndarray]:
     """Entity -> mask (side,side) bool of its boxes, in the centre square that `flickr30k` keeps of a picture.
 
     The square is the middle of the picture, scaled to `side`. Entities whose boxes lie outside it are left out.
+    Raises ValueError for a side under 1.
     """
+    if side < 1:
+        raise ValueError(f"square_masks: side={side}; give the side of the square in pixels, 1 or more.")
     width, height = annotated.size
     scale, left, top = side / min(width, height), max(0, width - height) / 2, max(0, height - width) / 2
     masks = {}
@@ -82,7 +85,10 @@ def square_masks(annotated: Annotated, side: int) -> dict[str, np.ndarray]:
 
 def _read_sentences(path: Path):
     captions, phrases = [], []
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Fetch it again.") from error
     for number, line in enumerate(lines):
         for entity, kinds, text in _MARKED.findall(line):
             phrases.append(Phrase(text, number, entity, tuple(kinds.strip("/").split("/"))))
@@ -102,6 +108,8 @@ def _read_boxes(path: Path):
         if box is None:  # nobndbox or scene: not to be seen, or everywhere
             continue
         x0, y0, x1, y1 = (int(box.find(name).text) for name in ("xmin", "ymin", "xmax", "ymax"))
+        if x0 > x1 or y0 > y1:
+            raise ValueError(f"a box from ({x0}, {y0}) to ({x1}, {y1}) has its corners in the wrong order")
         for name in one.findall("name"):  # counted from 1, ends included
             boxes.setdefault(name.text, []).append([x0 - 1, y0 - 1, x1, y1])
     return size, {entity: np.array(found) for entity, found in boxes.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import numbers
 import os
 import platform
 import random
@@ -20,6 +21,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 PROFILES = ("smoke", "cpu", "gpu")
+_CHECKOUT = Path(__file__).resolve().parent.parent  # where the package lies, if it was not installed elsewhere
+DRIVE = Path("/content/drive/MyDrive")  # where Colab mounts the learner's Google Drive
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,13 @@ def start(lesson: str, profile: str = "auto", seed: int = 0, edition: str | None
 
     `auto` follows $COURSE_PROFILE where it is set, else `gpu` where CUDA is there, else `cpu`. `edition` is the one the
     notebook was built for; another installed edition is said. $COURSE_ARTIFACTS and $COURSE_DATA move the folders.
-    Raises ValueError for an unknown profile and
-    RuntimeError for `gpu` without CUDA.
+    Raises ValueError for an unknown profile or a seed that is none, RuntimeError for `gpu` without CUDA and where the
+    package was replaced after this kernel had imported it, and OSError for a folder that cannot be made or, where
+    results go, not be written to.
     """
     profile = _profile(profile)
+    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise ValueError(f"The seed is {seed!r}: SEED, or --seed, must be a whole number from 0 to {2**32 - 1:,}.")
     device = torch.device("cuda" if profile == "gpu" else "cpu")
     paths = Paths(_folder("COURSE_ARTIFACTS", "artifacts"), _folder("COURSE_DATA", "data"))
     os.environ["COURSE_SESSION_ARTIFACTS"] = str(paths.artifacts)  # where progress is noted, also by child processes
@@ -127,10 +133,17 @@ def start(lesson: str, profile: str = "auto", seed: int = 0, edition: str | None
     np.random.seed(seed)
     torch.manual_seed(seed)
     installed = _version("course_utils")
+    if installed != _LOADED:
+        raise RuntimeError(
+            f"Edition {installed} of the course is installed, but this kernel still runs edition {_LOADED}, which it "
+            "had imported before. Restart it (on Colab: Runtime, Restart session) and run this cell again."
+        )
     if edition and edition != installed:
         print(f"This notebook is of edition {edition}, the installed package of {installed}: update one of them.")
+        if _on_colab():
+            print("On Colab: Runtime, Disconnect and delete runtime; the set-up cell then installs this edition.")
     if _on_colab():
-        _greet_colab(device, paths)
+        _greet_colab(paths)
     return Session(lesson, profile, device, _dtype(device), seed, paths, time.perf_counter())
 
 
@@ -161,28 +174,38 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 def _folder(variable: str, name: str) -> Path:
     """$VARIABLE, else the mounted Drive on Colab, else the checkout's own folder, else one beside the notebook."""
-    checkout = Path(__file__).resolve().parent.parent
-    drive = Path("/content/drive/MyDrive")
     if os.environ.get(variable):
-        folder = Path(os.environ[variable]).expanduser()
-    elif _on_colab() and drive.is_dir():
-        folder = drive / "multimodal-course" / name
-    elif (checkout / "pyproject.toml").exists():
-        folder = checkout / name
+        folder = Path(os.environ[variable])
+    elif _on_colab() and DRIVE.is_dir():
+        folder = DRIVE / "multimodal-course" / name
+    elif (_CHECKOUT / "pyproject.toml").exists():
+        folder = _CHECKOUT / name
     else:
         folder = Path.cwd() / name
     try:
+        folder = folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"Cannot make the folder {folder} ({error}). Set {variable} to one you may write to.") from error
+        if name == "artifacts" and folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError("you may not write to it")  # data may be a class's, and read-only
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~NAME of somebody who is not known here
+        raise OSError(
+            f"Cannot work in the folder {folder} ({getattr(error, 'strerror', None) or error}). Set COURSE_ARTIFACTS, "
+            "and COURSE_DATA for what is downloaded, to folders that you may write to, then start again."
+        ) from error
     return folder
 
 
-def _greet_colab(device: torch.device, paths: Paths) -> None:
-    if device.type != "cuda":
-        print("No GPU yet: Runtime, Change runtime type, T4 GPU. The lesson also runs without one.")
-    if "drive" not in paths.artifacts.parts:
-        print("Results stay on this machine. To keep them: mount Drive in the Files panel, then run this cell again.")
+def _greet_colab(paths: Paths) -> None:
+    if not torch.cuda.is_available():
+        print(
+            "No GPU: this is the cpu profile, and it is enough. A free T4 (Runtime, Change runtime type, T4 GPU) brings"
+        )
+        print("the larger sizes of the gpu profile, which were counted to fit it and not yet run on one.")
+    if DRIVE not in paths.artifacts.parents:
+        print("Results and progress stay on this machine, which Colab takes back. To keep them, and to go on after a")
+        print("dropped session: mount Drive (Files panel, the folder with Drive's sign), then run this cell again.")
+    else:
+        print(f"Results and progress are kept on Drive, in {paths.artifacts.relative_to(DRIVE)}.")
 
 
 def _on_colab() -> bool:
@@ -201,6 +224,9 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+_LOADED = _version("course_utils")  # when this module was imported: another edition may be installed later
 
 
 def _number(value: object) -> str:

@@ -78,7 +78,7 @@ def grad_cams(
     are not finite.
     """
     _refuse_training(encode, layer)
-    if z_txt.ndim != 2 or not torch.isfinite(z_txt).all():
+    if z_txt.ndim != 2 or not len(z_txt) or not torch.isfinite(z_txt).all():
         raise ValueError(f"grad_cams: z_txt {tuple(z_txt.shape)} must be (K,E) and finite; is a sentence only padding?")
     leaf, z_img = _from_layer_on(encode, layer, images)
     if z_img.ndim != 2 or z_img.shape[1] != z_txt.shape[1] or not torch.isfinite(z_img).all():
@@ -156,12 +156,20 @@ def integrated_gradients(score: Callable, inputs, baseline, steps: int = 32, bat
     score: rows like inputs (N,...) -> (N,), N a multiple of B: the inputs in their order, again and again. baseline:
     like inputs, what "nothing" looks like. Gradients along the way from baseline to inputs are averaged at `steps`
     points (Gauss and Legendre's, as captum has them), `batch` rows at a time. For a map of pixels sum over
-    channels. Raises ValueError for shapes that differ or scores that are not finite. Source: Sundararajan et al. 2017,
-    equation 1.
+    channels. Raises ValueError for shapes that differ, scores that are not finite, or inputs that score differently
+    twice. Source: Sundararajan et al. 2017, equation 1.
     """
-    if inputs.shape != baseline.shape or steps < 1:
+    if inputs.shape != baseline.shape or steps < 1 or not len(inputs):
         raise ValueError(f"integrated_gradients: inputs {tuple(inputs.shape)}, baseline {tuple(baseline.shape)}, steps"
-                         f" {steps}; equal shapes and a step at least, please.")  # fmt: skip
+                         f" {steps}; equal shapes, a row and a step at least, please.")  # fmt: skip
+    if not inputs.is_floating_point():
+        raise ValueError(f"integrated_gradients: {inputs.dtype} has no gradient; for tokens see word_attribution.")
+    with torch.no_grad():
+        once, twice = score(inputs), score(inputs)
+    if not torch.allclose(once, twice, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise ValueError(
+            "integrated_gradients: the same inputs score differently twice; is a model in training mode? model.eval()"
+        )
     points, weights = np.polynomial.legendre.leggauss(steps)
     way = inputs.detach() - baseline
     total = torch.zeros_like(way)
@@ -177,6 +185,8 @@ def integrated_gradients(score: Callable, inputs, baseline, steps: int = 32, bat
         if scores.shape != rows.shape[:1] or not torch.isfinite(scores).all():
             raise ValueError(f"integrated_gradients: scores {tuple(scores.shape)} of {len(rows)} rows must be (N,) and"
                              " finite.")  # fmt: skip
+        if not whole.requires_grad:
+            raise ValueError("integrated_gradients: no gradient reaches the score; is it under torch.no_grad()?")
         (gradient,) = torch.autograd.grad(whole, rows)
         total += torch.tensordot(weight, gradient.unflatten(0, (len(share), -1)), dims=1)
     return total * way

@@ -6,6 +6,7 @@ may be coarser than masks, as a layer's are: a cell stands for its block of pixe
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 
 import numpy as np
@@ -119,11 +120,11 @@ def _covered(saliency, masks, who: str):
 def _first_cells(saliency, size, steps: int, seed: int, who: str) -> np.ndarray:
     """(steps+1,H,W) bool: the pixels of the most important 0, 1/steps, ..., all of the cells."""
     saliency = np.asarray(saliency, dtype=np.float64)
-    if saliency.ndim != 2 or size[0] % saliency.shape[0] or size[1] % saliency.shape[1]:
+    if saliency.ndim != 2 or 0 in saliency.shape or min(size) < 1 or any(np.mod(size, saliency.shape)):
         raise ValueError(f"{who}: a picture of {size[0]}x{size[1]} pixels does not divide into cells {saliency.shape}.")
     if not np.isfinite(saliency).all():
         raise ValueError(f"{who}: the map holds NaN or infinity, so its cells have no order.")
-    if not 1 <= steps <= saliency.size:
+    if not isinstance(steps, numbers.Integral) or not 1 <= steps <= saliency.size:
         raise ValueError(f"{who}: steps={steps} for {saliency.size} cells; a step takes one cell or more.")
     ties = np.random.default_rng(seed).permutation(saliency.size)
     place = np.empty(saliency.size, dtype=int)

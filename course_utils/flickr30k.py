@@ -15,6 +15,7 @@ square. For training the margin of 32 pixels leaves room for random crops. What 
 4:3 photograph) stays in images/.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -63,6 +64,11 @@ class Flickr30k:
         if (self.folder / "manifest.json").is_file():
             self.manifest = read_manifest(self.folder)
             captions = read_captions(self.folder / "captions.json")
+            if len(captions.pictures) != self.manifest["pictures"]:
+                raise ValueError(
+                    f"{self.folder} has captions of {len(captions.pictures):,} pictures, its manifest speaks of "
+                    f"{self.manifest['pictures']:,}. Delete {self.folder / 'manifest.json'} and prepare again."
+                )
         elif (self.folder / UNFINISHED).is_dir():
             raise ValueError(
                 f"{self.folder} is not ready: its preparation was interrupted. Run the same command again."
@@ -99,7 +105,16 @@ class Flickr30k:
         if self.manifest is None:
             raise ValueError(f"{self.folder} is raw; run data_scripts/prepare_flickr30k.py, or use picture(i).")
         if self._pixels is None:
-            whole = np.load(self.folder / "pixels.npy", mmap_mode="r")  # (all pictures,S,S,3)
+            side, path = self.manifest["side"], self.folder / "pixels.npy"
+            wanted, found = (self.manifest["pictures"], side, side, 3), "nothing that NumPy can read"
+            with contextlib.suppress(ValueError, EOFError):  # NumPy's word for a header that is none
+                whole = np.load(path, mmap_mode="r")  # (all pictures,S,S,3)
+                found = f"{whole.shape} of {whole.dtype}"
+            if found != f"{wanted} of uint8":
+                raise ValueError(
+                    f"{path} holds {found}, not {wanted} of uint8. Delete it and {self.folder / 'manifest.json'}, and "
+                    "prepare again."
+                )
             self._pixels = whole[self._first : self._first + len(self)]
         return self._pixels
 
@@ -130,17 +145,30 @@ def read_manifest(folder: Path | str) -> dict:
         )
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        number, files = manifest["format"], manifest["files"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'manifest.json'} is damaged ({error}). Delete it and prepare again.") from error
+        number = manifest["format"]
+        sizes = _sizes(manifest) if number == FORMAT else {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # JSON's and UTF-8's errors are ValueErrors
+        raise ValueError(f"{folder / 'manifest.json'} is damaged ({error!r}). Delete it and prepare again.") from error
     if number != FORMAT:
         raise ValueError(f"{folder} was prepared in format {number}; this edition reads {FORMAT}. Prepare it again.")
-    for name, entry in files.items():
+    for name, wanted in sizes.items():
         size = (folder / name).stat().st_size if (folder / name).is_file() else None
-        if size != entry["bytes"]:
-            has = "is missing" if size is None else f"has {size:,} bytes, the manifest says {entry['bytes']:,}"
+        if size != wanted:
+            has = "is missing" if size is None else f"has {size:,} bytes, the manifest says {wanted:,}"
             raise ValueError(f"{folder / name} {has}. Delete {folder / 'manifest.json'} and prepare again.")
     return manifest
+
+
+def _sizes(manifest: dict) -> dict[str, int]:
+    """Bytes of each file. Raises KeyError, TypeError, ValueError or AttributeError where a manifest lacks something."""
+    sizes = {name: entry["bytes"] for name, entry in manifest["files"].items() if len(entry["sha256"]) == 64}
+    counted = [stop - start for start, stop in (manifest["splits"][split] for split in COUNTS)]
+    numbers = [manifest["side"], manifest["pictures"], manifest["captions"], *counted, *sizes.values()]
+    if not all(isinstance(one, int) for one in numbers) or not isinstance(manifest["dataset"], str):
+        raise ValueError("a number or a name is of the wrong kind")
+    if sum(counted) != manifest["pictures"] or not {"captions.json", "pictures.sha256", "pixels.npy"} <= sizes.keys():
+        raise ValueError("splits or files are incomplete")
+    return sizes
 
 
 def verify(folder: Path | str, progress: Callable = iter) -> int:

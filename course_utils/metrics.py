@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import numpy as np
 
 
@@ -18,8 +20,8 @@ def recall_at_k(scores, positives, k: int = 1) -> np.ndarray:
     any right item.
     """
     scores, right = _validated(scores, positives)
-    if not 1 <= k <= scores.shape[1]:
-        raise ValueError(f"recall_at_k: k={k} is outside the pool of {scores.shape[1]} items; choose 1 <= k <= N.")
+    if not isinstance(k, numbers.Integral) or not 1 <= k <= scores.shape[1]:
+        raise ValueError(f"recall_at_k: k={k!r} is outside the pool of {scores.shape[1]} items; choose 1 <= k <= N.")
     best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)  # (Q,1) score of the best right item
     above = (scores > best).sum(axis=1)  # (Q,) wrong items strictly above it
     tied_wrong = ((scores == best) & ~right).sum(axis=1)
@@ -47,7 +49,7 @@ def bootstrap_interval(values, groups=None, seed: int = 0, level: float = 0.95, 
     Five captions of one picture rise and fall together, so they are drawn together (cluster bootstrap, Efron and
     Tibshirani 1993). Returns (low, high). Raises ValueError for empty or not finite values or ids that do not match.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = _numbers(values, "bootstrap_interval: values")
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"bootstrap_interval: values must be (Q,) finite numbers, Q > 0; got shape {values.shape}.")
     if groups is None:
@@ -59,6 +61,8 @@ def bootstrap_interval(values, groups=None, seed: int = 0, level: float = 0.95, 
         )
     if not 0 < level < 1:
         raise ValueError(f"bootstrap_interval: level={level} must lie between 0 and 1, for example 0.95.")
+    if not isinstance(draws, numbers.Integral) or draws < 1:
+        raise ValueError(f"bootstrap_interval: draws={draws!r} must be a whole number, 1 or more, for example 2000.")
     _, index = np.unique(groups, return_inverse=True)
     sums = np.bincount(index, weights=values)  # (G,) total of each group
     counts = np.bincount(index).astype(np.float64)  # (G,)
@@ -77,7 +81,7 @@ def seed_interval(values, level: float = 0.95):
     """
     from scipy import stats
 
-    values = np.asarray(values, dtype=np.float64)
+    values = _numbers(values, "seed_interval: values")
     if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
         raise ValueError(f"seed_interval: needs at least two finite runs, got shape {values.shape}.")
     if not 0 < level < 1:
@@ -87,7 +91,7 @@ def seed_interval(values, level: float = 0.95):
 
 
 def _validated(scores, positives):
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = _numbers(scores, "scores")
     if scores.ndim != 2 or 0 in scores.shape:
         raise ValueError(f"scores must be (Q,N), queries by items, neither empty; got shape {scores.shape}.")
     if not np.isfinite(scores).all():
@@ -109,6 +113,16 @@ def _validated(scores, positives):
             f"query {int(np.argmin(right.any(axis=1)))} has no right item in the pool; drop it or mend the ids."
         )
     return scores, right
+
+
+def _numbers(given, what: str) -> np.ndarray:
+    """float64; what cannot be that (text, rows of unequal length, a bfloat16 or tracked tensor) is one clear error."""
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{what} cannot be read as numbers ({error}); of a tensor pass tensor.detach().float().cpu()."
+        ) from error
 
 
 def _none_drawn(wrong, right, places):

@@ -82,6 +82,8 @@ def picture_html(finder: Finder, path: str | None, k: int = 10) -> str:
         answer = finder.by_picture(path, k)
     except (ValueError, OSError) as error:
         return _trouble(error)
+    except MemoryError:
+        return _trouble("There was not enough memory for this picture. Close other programs, or take a smaller one.")
     items = "".join(
         f'<li><span class="score">{score:.2f}</span> <span dir="auto">{escape(str(finder.texts[row]))}</span></li>'
         for row, score in zip(answer.rows, answer.scores)
@@ -94,6 +96,8 @@ def build(finder: Finder, title: str, about: str = "", examples: Sequence[str] =
     """A Gradio Blocks page over a Finder. about: Markdown below the title. examples: questions to click on; the first
     is answered at once. k: how many pictures and captions it shows. Raises ModuleNotFoundError without Gradio.
     """
+    for name in [name for name in os.environ if name.startswith("GRADIO_") and name != "GRADIO_TEMP_DIR"]:
+        del os.environ[name]  # made for another page: one of them would hand out this machine's files, others stop ours
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported: nothing is sent, no version looked up
     os.environ["GRADIO_RUN_HISTORY"] = "False"  # nor is a question kept in the browser
     os.environ["GRADIO_SERVER_NAME"] = HOST  # it even looks for a free port under this name

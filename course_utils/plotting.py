@@ -131,17 +131,8 @@ def heat(
     ax.get_figure().colorbar(image, ax=ax)
     if values.size <= 100:
         for (row, column), value in np.ndenumerate(values):
-            red, green, blue, _ = image.cmap(image.norm(value))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-            ax.text(
-                column,
-                row,
-                f"{round(value, 2) + 0.0:.2f}",
-                ha="center",
-                va="center",
-                color="white" if dark else "black",
-                fontsize=9,
-            )
+            ink = _ink(image.cmap(image.norm(value))[:3])
+            ax.text(column, row, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center", color=ink, fontsize=9)
     if rows is not None:
         ax.set_yticks(range(len(rows)), rows)
     if columns is not None:
@@ -183,6 +174,16 @@ def _wrap(text: str, width: int = 22) -> str:
     return "\n".join(textwrap.wrap(text, width, max_lines=3, placeholder=" …"))
 
 
+def _ink(ground: Sequence[float]) -> str:
+    """Black or white, whichever stands out more on an sRGB colour in 0..1: at least 4.58 to 1 on any.
+
+    Their contrasts with a ground of relative luminance l (WCAG 2.2) are (l + 0.05) / 0.05 and 1.05 / (l + 0.05).
+    """
+    channels = np.asarray(ground, dtype=float)  # (3,)
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "black" if (linear @ [0.2126, 0.7152, 0.0722] + 0.05) ** 2 > 0.05 * 1.05 else "white"
+
+
 def _bare(ax: Axes) -> None:
     """No frame on top and right."""
     ax.spines[["top", "right"]].set_visible(False)
@@ -203,7 +204,7 @@ def arrows(vectors: np.ndarray, names: Sequence[str], ax: Axes | None = None) ->
         colour = COLOURS["image"] if row else COLOURS["text"]
         style = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "linestyle": "-" if row else "--", "shrinkA": 0}
         ax.annotate("", vector, (0, 0), arrowprops=style | {"shrinkB": 0})
-        ax.annotate(name, vector, xytext=(6, -10), textcoords="offset points", color=colour)
+        ax.annotate(name, vector, xytext=(6, -10), textcoords="offset points")  # black: orange is too pale for words
     low, high = min(0.0, vectors.min()), max(0.0, vectors.max())
     ax.set(
         xlim=(low - 0.5, high + 1), ylim=(low - 0.5, high + 1), aspect="equal", xlabel="first number", ylabel="second"

@@ -28,11 +28,15 @@ def note(lesson: str, exercise: str) -> None:
 
 
 def table() -> pd.DataFrame:
-    """One row a solved exercise: `lesson`, `exercise`, `solved` (local time, text). Empty when nothing is solved."""
+    """One row a solved exercise: `lesson`, `exercise`, `solved` (local time, text). Empty when nothing is solved.
+
+    That a file is there is what counts: a damaged one is a solved exercise whose time is not known any more.
+    """
     rows = []
-    for file in _folder().glob("*-*.txt"):
+    for file in filter(Path.is_file, _folder().glob("*-*.txt")):
         lesson, _, exercise = file.stem.partition("-")
-        rows.append({"lesson": lesson, "exercise": exercise, "solved": file.read_text(encoding="utf-8").strip()})
+        solved = file.read_text(encoding="utf-8", errors="replace").strip()
+        rows.append({"lesson": lesson, "exercise": exercise, "solved": solved})
     rows.sort(key=lambda row: (row["lesson"], [int(part) for part in row["exercise"].split(".") if part.isdigit()]))
     return pd.DataFrame(rows, columns=["lesson", "exercise", "solved"])
 

@@ -7,6 +7,7 @@ expectation over all ways to break the ties (McSherry and Najork 2008): a scorer
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -117,8 +118,8 @@ class Ranking:
         }
 
     def _checked(self, k: int) -> int:
-        if not 1 <= k <= self.pool:
-            raise ValueError(f"k={k} is outside the pool of {self.pool} items; choose 1 <= k <= {self.pool}.")
+        if not isinstance(k, numbers.Integral) or not 1 <= k <= self.pool:
+            raise ValueError(f"k={k!r} is outside the pool of {self.pool} items; choose 1 <= k <= {self.pool}.")
         return int(k)
 
     def _first(self):

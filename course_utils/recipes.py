@@ -2,7 +2,8 @@
 
 `resnet50+bert` is the classic: two pretrained towers, 256-wide projections, first those alone, then everything with a
 lower rate for the towers. The numbers of the two GPU recipes come from what is published; none was run by the course.
-Its batch is what `memory.estimate` lets into 16 GB: 64 pictures with five captions take about 9 GB in half precision.
+Its batch fits into 16 GB: 64 pictures with five captions take 10 to 12 GB in half precision, by the longest caption
+(counted by data_scripts/gpu_memory.py; the tokenizer cuts at 40 word pieces).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import re
 import sys
 import time
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ MIME = "application/vnd.course.record+json"
 BANDS = Path(__file__).with_name("bands.toml")
 SECONDS = {"smoke": 60, "cpu": 300, "gpu": 900}  # a lesson's time, from its set-up cell to its last record
 LONGER = {"06": {"cpu": 480, "gpu": 3_600}}  # lessons that train for longer, and say so
+MISSING = "expected but not recorded"
 MEMORY = {"smoke": 4e9, "cpu": 6e9, "gpu": 12e9}  # a lesson's peak memory in bytes
 _NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*")
 
@@ -69,24 +71,23 @@ class Recorder:
         """Show and store the fact `name` (a slash path such as `foils/recall_at_1`; fractions, not percent).
 
         `interval` holds the value's 95 % interval. `excludes` are values that would make the claim empty, such as a
-        baseline; without any, it is chance. Raises ValueError for a bad name, a value that is not finite, or an
-        interval that does not contain the value.
+        baseline; without any, it is chance. Raises ValueError for a bad name, anything that is not a finite number, or
+        an interval that does not contain the value.
         """
-        value = float(value)
-        if not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(f"Record {name!r}: use lower-case words, digits and underscores, parted by slashes.")
-        if not math.isfinite(value):
-            raise ValueError(f"Record {name!r} is {value}: only a finite number can be recorded.")
+        value = _finite(name, "its value", value)
         if interval is not None:
-            interval = [float(bound) for bound in interval]
-            if not interval[0] <= value <= interval[1]:
+            interval = _row(name, "interval", interval)
+            if len(interval) != 2 or not interval[0] <= value <= interval[1]:
                 raise ValueError(f"Record {name!r}: the interval {interval} does not contain its value {value}.")
-        excluded = [float(e) for e in excludes] or ([float(chance)] if chance is not None else [])
+        chance = None if chance is None else _finite(name, "chance", chance)
+        excluded = _row(name, "excludes", excludes) or ([chance] if chance is not None else [])
         fact = {
             "name": name,
             "value": value,
             "interval": interval,
-            "chance": None if chance is None else float(chance),
+            "chance": chance,
             "excludes": excluded,
             "profile": self.session.profile,
             "lesson": self.session.lesson,
@@ -102,31 +103,45 @@ class Recorder:
 
 
 def bands(path: Path = BANDS) -> dict[str, dict[str, dict[str, Band]]]:
-    """lesson -> profile -> fact -> Band, read from a TOML file. Raises ValueError naming a malformed entry."""
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    """lesson -> profile -> fact -> Band, read from a TOML file. Raises ValueError naming file and malformed entry."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # TOML's and UTF-8's errors are ValueErrors
+        raise ValueError(f"{path} is damaged ({error}). Take the last whole one from git, or measure anew.") from error
     result = {}
     for lesson, profiles in tables.items():
+        if not isinstance(profiles, dict) or not all(isinstance(facts, dict) for facts in profiles.values()):
+            raise ValueError(f"{path.name}: {lesson} is no table of profiles and facts.")
         for profile, facts in profiles.items():
             for fact, row in facts.items():
                 try:
                     band = Band(row["low"], row["high"], *(tuple(row[key]) for key in ("excludes", "values", "seeds")))
-                except (KeyError, TypeError) as error:
+                    _ = [float(number) for number in (band.low, band.high, *band.excludes, *band.values)]
+                except (KeyError, TypeError, ValueError) as error:
                     raise ValueError(f"{path.name}: lesson {lesson}, {profile}, {fact}: {error!r}.") from error
                 result.setdefault(lesson, {}).setdefault(profile, {})[fact] = band
     return result
 
 
 def read_notebook(path: Path | str) -> list[dict]:
-    """All records stored in an executed notebook, in order."""
-    notebook = json.loads(Path(path).read_text(encoding="utf-8"))
-    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    """All records stored in an executed notebook, in order. Raises ValueError, naming the file, where it is none."""
+    try:
+        return of_text(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # JSON's and UTF-8's errors are ValueErrors
+        raise ValueError(f"{path} is no whole notebook ({error!r}). Build or execute it again.") from error
+
+
+def of_text(text: str) -> list[dict]:
+    """The same from a notebook's JSON, such as a version of it in git's history."""
+    outputs = [output for cell in json.loads(text)["cells"] for output in cell.get("outputs", [])]
     return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
 
 
 def check(facts: list[dict], lesson: str, profile: str, seconds: float | None = None) -> list[str]:
     """What is wrong with a run: facts missing, unknown, doubled or outside a band; too much time or memory.
 
-    `seconds` is the time of the whole run where the caller measured it; without, it is the last record's.
+    Each line begins with the lesson, and with the fact if it is about one. `seconds` is the time of the whole run where
+    the caller measured it; without, it is the last record's.
     """
     expected = bands().get(lesson, {}).get(profile, {})
     names = [fact["name"] for fact in facts]
@@ -134,7 +149,7 @@ def check(facts: list[dict], lesson: str, profile: str, seconds: float | None = 
              if (fact["lesson"], fact["profile"]) != (lesson, profile)]  # fmt: skip
     if not expected:
         found.append(f"no bands for lesson {lesson} in profile {profile}: run data_scripts/measure_bands.py")
-    found += [f"{name}: expected but not recorded" for name in expected if name not in names]
+    found += [f"{name}: {MISSING}" for name in expected if name not in names]
     found += [f"{name}: recorded more than once" for name in sorted(set(names)) if names.count(name) > 1]
     for fact in facts:
         band = expected.get(fact["name"])
@@ -150,7 +165,7 @@ def check(facts: list[dict], lesson: str, profile: str, seconds: float | None = 
         found.append(f"took {seconds:.0f} s, the profile {profile} allows {allowed} s")
     if memory > MEMORY[profile]:
         found.append(f"took {memory / 1e9:.1f} GB, the profile {profile} allows {MEMORY[profile] / 1e9:.0f} GB")
-    return found
+    return [f"lesson {lesson}, {problem}" for problem in found]
 
 
 def peak_memory(device: object = None) -> int:
@@ -166,6 +181,22 @@ def peak_memory(device: object = None) -> int:
 
         peak = max(peak, torch.cuda.max_memory_allocated(device))
     return int(peak)
+
+
+def _finite(name: str, what: str, value: object) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor of several numbers
+        raise ValueError(f"Record {name!r}: {what} is {value!r}, which is not one number ({error}).") from error
+    if not math.isfinite(number):
+        raise ValueError(f"Record {name!r}: {what} is {number}, and only a finite number can be recorded.")
+    return number
+
+
+def _row(name: str, what: str, values: object) -> list[float]:
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise ValueError(f"Record {name!r}: {what} is {values!r}; give numbers in brackets, such as (0.1, 0.2).")
+    return [_finite(name, what, value) for value in values]
 
 
 def _sentence(fact: dict, band: Band | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import gather_object
 
-from course_utils import checkpoints
+from course_utils import checkpoints, locks
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Keeper:
 
     def __init__(self, run, config, accelerator, data):
         self.run, self.accelerator = run, accelerator
-        self.history, self.measures, self.best, self.writer = [], [], None, None
+        self.history, self.measures, self.best, self.writer, self.kept = [], [], None, None, contextlib.ExitStack()
         plain = {name: str(value) if name == "dtype" else value for name, value in vars(config).items()}
         self.spent, self.started = 0.0, time.perf_counter()  # seconds before this start, in all starts together
         self.identity = {"config": plain, "processes": accelerator.num_processes, "data": data}
@@ -58,6 +59,8 @@ class Keeper:
     def resume(self, model, optimizer, schedule, batches) -> Iterator[dict]:
         """Put model, optimiser, schedule, scaler and generators where the last checkpoint was; returns what is left."""
         run = self.run
+        if run is not None and self.accelerator.is_main_process:
+            self.kept.enter_context(locks.alone(run.folder))
         if run is not None and not checkpoints.exists(run.folder):
             _require_folder(Path(run.folder))
         if run is not None and checkpoints.exists(run.folder):
@@ -143,7 +146,8 @@ class Keeper:
                 )
 
     def close(self) -> None:
-        """Finish TensorBoard's file."""
+        """Finish TensorBoard's file, and let others train in the folder."""
+        self.kept.close()
         if self.writer is not None:
             self.writer.close()
 

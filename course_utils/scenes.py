@@ -12,7 +12,10 @@ Geometry, in shares of the canvas: an object's longer side is 0.25, 0.35 or 0.48
 have centres at least 0.25 apart along the named axis, and are at least twice as far apart along it as across it.
 """
 
+import numbers
+import operator
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -73,7 +76,7 @@ DEFAULT_OBJECTS = {  # noun -> stamp; picked by eye: distinct looks, known at 20
 class SceneConfig:
     """What scenes are made of.
 
-    size: side of the square canvas in pixels, 32 or more. objects: default nouns, or names of stamps that have a noun.
+    size: side of the square canvas in pixels, 32 to 4,096. objects: default nouns, or names of stamps that have a noun.
     counts: fewest and most objects in a scene, 1 to 4. held_out: objects that occur in no training scene.
     background: one of `BACKGROUNDS`. Raises ValueError for what cannot be drawn, with the known choices.
     """
@@ -85,9 +88,15 @@ class SceneConfig:
     background: str = "shaded"
 
     def __post_init__(self):
-        if self.size < 32:
-            raise ValueError(f"size={self.size}: small objects would be under 8 pixels; use 32 or more")
-        low, high = self.counts
+        if not _whole(self.size) or not 32 <= self.size <= 4_096:
+            raise ValueError(
+                f"size={self.size!r}: a whole number of pixels, 32 or more (small objects have 8 then), 4096 or less"
+            )
+        for names in (self.objects, self.held_out):
+            if isinstance(names, str) or not isinstance(names, Sequence):
+                raise ValueError(f"objects and held_out are tuples of names, also of one: ('apple',); not {names!r}")
+        pair = isinstance(self.counts, Sequence) and len(self.counts) == 2 and all(map(_whole, self.counts))
+        low, high = self.counts if pair else (0, 0)
         if not 1 <= low <= high <= 4:
             raise ValueError(f"counts={self.counts}: give (fewest, most) objects with 1 <= fewest <= most <= 4")
         if self.background not in BACKGROUNDS:
@@ -112,6 +121,10 @@ class SceneObject:
     def centre(self) -> tuple[float, float]:
         """(x, y) of the box's middle, in pixels."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+
+
+def _whole(value) -> bool:
+    return isinstance(value, numbers.Integral)
 
 
 class _Layout(NamedTuple):
@@ -155,11 +168,11 @@ class Scenes:
     """An endless list of scenes. `seed` is 0 or more; `part` is "train", "val" or "test"."""
 
     def __init__(self, seed: int, part: str = "train", config: SceneConfig | None = None):
-        self.seed, self.part, self.config = int(seed), part, config or SceneConfig()
         if part not in PARTS:
             raise ValueError(f"unknown part {part!r}; known: {', '.join(PARTS)}")
-        if seed < 0:
-            raise ValueError(f"seed={seed}: give 0 or more")
+        if not _whole(seed) or seed < 0:
+            raise ValueError(f"seed={seed!r}: give a whole number, 0 or more")
+        self.seed, self.part, self.config = int(seed), part, config or SceneConfig()
         self.objects = _resolve(self.config.objects)  # (noun, stamp)
         self.nouns = [noun for noun, _ in self.objects]
         self._sides = [round(SHARES[size] * self.config.size) for size in SIZES]
@@ -176,7 +189,8 @@ class Scenes:
         raise TypeError("scenes have no end: index them, as in scenes[i] or scenes.images(range(n))")
 
     def __getitem__(self, i: int) -> "Scene":
-        return Scene(self, int(i), self._layout(i))
+        layout = self._layout(i)
+        return Scene(self, int(i), layout)
 
     def images(self, indices) -> np.ndarray:
         """(N,H,W,3) uint8, the pictures of these items, equal to `scenes[i].image`."""
@@ -214,10 +228,12 @@ class Scenes:
 
     def _layout(self, i: int) -> _Layout:
         """Everything about item i but its pixels."""
-        if i < 0:
-            raise IndexError(
-                f"item {i}: scenes are counted from 0 and have no end, so none can be counted from the end"
-            )
+        try:
+            i = operator.index(i)
+        except TypeError:
+            raise TypeError(f"item {i!r}: give a whole number; for several use images, captions, foils") from None
+        if not 0 <= i < 1 << 48:
+            raise IndexError(f"item {i}: scenes are counted from 0, have no end to count from, and repeat beyond 2**48")
         # One Mersenne twister an item: seeded in 5 us, a draw in 20 ns; NumPy's generators take 7-9 us and 1 us a draw.
         rng = random.Random((((self.seed << 2) | PARTS.index(self.part)) << 48) + int(i)).random
         low, high = self.config.counts

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import numbers
 import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -57,8 +58,8 @@ class Index:
             raise ValueError(
                 f"queries are {queries.shape[1]} wide, the index {self.rows.shape[1]}: did the same model make them?"
             )
-        if not 1 <= k <= len(self):
-            raise ValueError(f"k={k} is outside 1..{len(self)}, the rows of this index.")
+        if not isinstance(k, numbers.Integral) or not 1 <= k <= len(self):
+            raise ValueError(f"k={k!r} is outside 1..{len(self)}, the rows of this index.")
         scores, rows = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
         for i, query in enumerate(queries):
             scores[i], rows[i] = self._one(query, k)
@@ -199,7 +200,9 @@ class Finder:
 
 def _tidy(text: str) -> tuple[str, list[str]]:
     """One line of at most WORDS words without control characters, and what was done to it."""
-    text = str(text)[: 50 * CHARACTERS].encode("utf-8", "ignore").decode()  # halves of characters are no text
+    text = (
+        ("" if text is None else str(text))[: 50 * CHARACTERS].encode("utf-8", "ignore").decode()
+    )  # halves of characters are no text
     text = unicodedata.normalize("NFC", text)
     text = " ".join("".join(c if unicodedata.category(c) != "Cc" else " " for c in text).split())
     if not any(character.isalnum() for character in text):

@@ -12,6 +12,7 @@ needed: `joint` works on sums of embeddings over coalitions of equal size.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import comb
@@ -62,7 +63,7 @@ class Joint:
 
 def coalitions(n: int) -> np.ndarray:
     """(2**n, n) bool: every set of n players, first nobody, last everybody. Raises ValueError beyond 20 players."""
-    if not 1 <= n <= _MOST:
+    if not isinstance(n, numbers.Integral) or not 1 <= n <= _MOST:
         raise ValueError(f"coalitions: n={n}; 1 to {_MOST} players, or there are too many sets. Sample orders instead.")
     return (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(bool)  # (2**n,1) >> (n,) -> (2**n,n)
 
@@ -113,7 +114,7 @@ def by_permutations(value: Callable, n: int, pairs: int, seed: int = 0, batch: i
     of the noise (Mitchell et al. 2022). Values add up exactly, however few. Raises ValueError as `exact` does, or for
     fewer than two pairs: one has no error.
     """
-    if pairs < 2 or n < 1:
+    if not all(isinstance(one, numbers.Integral) for one in (pairs, n)) or pairs < 2 or n < 1:
         raise ValueError(f"by_permutations: pairs={pairs}, n={n}; at least two pairs and one player, please.")
     rng = np.random.default_rng(seed)
     orders = np.stack([rng.permutation(n) for _ in range(pairs)])
@@ -220,6 +221,8 @@ def _embeddings(z, name: str):
 
 def _ask(value: Callable, present, batch: int) -> np.ndarray:
     """(S,) scores of the game; everybody is asked for twice more, to see whether the answer stays."""
+    if batch < 1:
+        raise ValueError(f"batch={batch}: the game must be asked of one coalition at a time, or more.")
     everybody = np.ones((1, present.shape[1]), dtype=bool)
     chunks = [*(present[i : i + batch] for i in range(0, len(present), batch)), everybody, np.repeat(everybody, 2, 0)]
     parts = [np.asarray(value(chunk), dtype=np.float64) for chunk in chunks]

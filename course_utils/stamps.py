@@ -7,7 +7,9 @@ one row of the table that `load()` returns, for instance `load().iloc[3]`. Built
 
 import hashlib
 import io
+import numbers
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from PIL import Image
 DATA = Path(__file__).resolve().parent / "data"
 PARTS = ("stamps", "pictures")
 FOLDS = 5
+LARGEST = 4_096  # pixels: nothing larger is drawn from pictures of some 200
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,11 @@ def verified(name: str, folder: Path = DATA) -> Path:
     mend = "Install the package again, or build the data with the programs in data_scripts."
     if not path.is_file() or not manifest.is_file():
         raise FileNotFoundError(f"{path if manifest.is_file() else manifest} is missing. {mend}")
-    entry = tomllib.loads(manifest.read_text()).get(name)
-    if entry is None:
+    try:
+        entry = tomllib.loads(manifest.read_text(encoding="utf-8")).get(name)
+    except ValueError as error:  # TOML's and UTF-8's errors are ValueErrors
+        raise ValueError(f"{manifest} is damaged ({error}). {mend}") from error
+    if not isinstance(entry, dict) or "sha256" not in entry:
         raise FileNotFoundError(f"{manifest} has no entry for {name}. {mend}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != entry["sha256"]:
@@ -74,9 +80,14 @@ def load(part: str = "stamps") -> pd.DataFrame:
 def picture(row, size: int | None = None) -> np.ndarray:
     """The picture of a row, or of WebP bytes: (H,W,4) uint8, red, green, blue, alpha; alpha 0 is outside the object.
 
-    With `size` it is scaled so that its longer side has `size` pixels. Raises ValueError for a broken picture.
+    With `size` it is scaled so that its longer side has `size` pixels, 1 to 4,096. Raises ValueError for a broken
+    picture, another size, and what is no row.
     """
-    content = row if isinstance(row, bytes) else row["picture"]
+    if size is not None and not (isinstance(size, numbers.Integral) and 1 <= size <= LARGEST):
+        raise ValueError(f"size={size!r}: give the longer side in pixels, a whole number from 1 to {LARGEST:,}.")
+    content = _cell(row, "picture")
+    if not isinstance(content, bytes):
+        raise ValueError(f"{_name(row)} has no picture, but {type(content).__name__}. Take a row of stamps.load().")
     try:
         image = Image.open(io.BytesIO(content)).convert("RGBA")
     except (OSError, SyntaxError) as error:
@@ -113,7 +124,7 @@ def captions(language: str = "en") -> pd.Series:
 
     Raises ValueError for a language that the table does not have.
     """
-    wanted = language.lower().replace("-", "_")
+    wanted = str(language).lower().replace("-", "_")
     if wanted not in languages():
         raise ValueError(f"There are no captions in {language!r}. There are: {', '.join(languages())}.")
     return _read("stamps")["caption" if wanted == "en" else f"caption_{wanted}"].copy()
@@ -149,14 +160,24 @@ def split(k: int) -> Split:
 
 
 def _decoded(row, column: str, what: str) -> tuple[np.ndarray, int]:
-    if not isinstance(row[column], bytes):
+    content = _cell(row, column)
+    if not isinstance(content, bytes):
         have = int(_read("stamps")[column].notna().sum())
         raise ValueError(f"{_name(row)} has no {what}; {have} of the stamps have one (column {column!r} is not null).")
     import soundfile  # only the few who listen need it
 
-    samples, rate = soundfile.read(io.BytesIO(row[column]), dtype="float32")
+    samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
     return np.clip(samples, -1, 1), rate  # a lossy codec overshoots where the recording was loud
 
 
+def _cell(row, column: str):
+    """One column of a row; a picture may come as its bytes."""
+    if isinstance(row, bytes) and column == "picture":
+        return row
+    if isinstance(row, (pd.Series, Mapping)) and column in row:
+        return row[column]
+    raise ValueError(f"Give one row of the table, such as stamps.load().iloc[3], not {type(row).__name__}.")
+
+
 def _name(row) -> str:
-    return "these bytes" if isinstance(row, bytes) else repr(row["name"])
+    return "these bytes" if isinstance(row, bytes) else repr(row.get("name", "this row"))

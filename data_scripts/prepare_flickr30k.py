@@ -238,6 +238,12 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if not 32 <= chosen.side <= 1024:
         parser.error("--side must lie between 32 and 1024")
+    if chosen.workers < 0 or chosen.shards < 0:
+        parser.error("--workers and --shards must be 0 or more")
+    if not re.fullmatch(r"\w[\w.-]*", chosen.set):
+        parser.error(f"--set is a name of letters, digits, points, - and _, such as scenes; not {chosen.set!r}")
+    if "" in (chosen.source, chosen.captions):
+        parser.error("--source and --captions cannot be empty: is a variable of your shell not set?")
     out = chosen.out or _out(chosen.set)
     try:
         if chosen.verify:

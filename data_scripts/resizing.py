@@ -55,7 +55,7 @@ class Plan:
         settings = {"side": self.side, "quality": QUALITY, "captions": hashlib.sha256(self._text.encode()).hexdigest()}
         note = self.out / "plan.json"
         if note.is_file():
-            if json.loads(note.read_text(encoding="utf-8")) != settings:
+            if _noted(note) != settings:
                 raise BuildError(
                     f"{self.out} was begun with other captions or another size. Name another folder with --out, or "
                     f"delete {note}, {self.work} and {self.images}."
@@ -253,14 +253,25 @@ def resized(content: bytes, side: int, name: str) -> bytes:
     return stream.getvalue()
 
 
+def _noted(note: Path):
+    """What a folder was begun for; None where that cannot be read any more."""
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except ValueError:  # JSON's and UTF-8's errors are ValueErrors
+        return None
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """All or nothing."""
     draft = path.with_name(path.name + ".draft")
-    with draft.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(draft, path)
+    try:
+        with draft.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)  # of a full disk
 
 
 def write_text(path: Path, text: str) -> None:

@@ -30,7 +30,7 @@ def write(folder: Path, manifest: dict, size: int) -> list[Path]:
     )
     target.mkdir(exist_ok=True)
     about = target / "shards.json"
-    if about.is_file() and json.loads(about.read_text(encoding="utf-8")) != note:
+    if about.is_file() and about.read_text(encoding="utf-8", errors="replace") != json.dumps(note):
         raise BuildError(f"{target} holds shards of another size or set. Delete it, or leave --shards out.")
     draft = target / "shards.json.draft"
     draft.write_text(json.dumps(note), encoding="utf-8")

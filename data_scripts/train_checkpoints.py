@@ -28,6 +28,7 @@ from course_utils import env  # how threads wait must be said before torch is im
 # isort: split
 import numpy as np
 import torch
+from packing import BuildError
 from safetensors.torch import load_file, save
 from torch import nn
 from train_retriever import commit
@@ -35,6 +36,7 @@ from train_retriever import commit
 from course_utils import batches, metrics, models, recipes, retrieval, scenes, shipped, text, training
 from course_utils.captioned import Feed
 from course_utils.flickr30k import Flickr30k, read_manifest
+from course_utils.towers import MissingWeights
 
 SEED, TEST, QUICK = 0, 1_000, 100  # QUICK: held-out scenes that a test has time for
 PAIRS = 22_000  # training scenes of two stamps, as in lesson 02
@@ -256,9 +258,15 @@ def make(name: str, work: Path, out: Path) -> dict:
     about["records"] = measured(stored, about, TEST)
     about["quick"] = {"scenes": QUICK, "records": measured(stored, about, QUICK)}
     shipped.write(made.retriever, about, draft / name, made.stored)
-    shutil.rmtree(out / name, ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.move(draft / name, out / name)
+    new, old = out / f".{name}.new", out / f".{name}.old"
+    for left in (new, old):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    shutil.copytree(draft / name, new)  # may be another disk: only what is whole takes the name
+    if (out / name).exists():
+        (out / name).rename(old)
+    new.rename(out / name)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(draft / name)
     return shipped.card(name, out)
 
 
@@ -276,7 +284,10 @@ def check(name: str, out: Path, quick: bool = False) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: see the top of this file. Returns 0, or 1 where --check found something wrong."""
+    """Command line: see the top of this file.
+
+    Returns 0, 1 where --check found something wrong, 2 after an error that it has explained, 130 when stopped.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(MAKERS)} (default: all)")
     parser.add_argument("--check", action="store_true", help="measure the stored ones instead of training")
@@ -287,17 +298,24 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"no retriever {unknown[0]!r}; there are {', '.join(MAKERS)}")
     wrong = []
-    for name in options.names or MAKERS:
-        started = time.perf_counter()
-        if options.check:
-            wrong += check(name, options.out)
-            records = shipped.card(name, options.out)["records"]
-        else:
-            records = make(name, options.work.resolve(), options.out)["records"]
-        print(f"{name}: {time.perf_counter() - started:.0f} s")
-        for one in records:
-            low, high = one["interval"]
-            print(f"  {one['name']} {one['value']:.3f} ({low:.3f} to {high:.3f}; chance {one['chance']:.3f})")
+    try:
+        for name in options.names or MAKERS:
+            started = time.perf_counter()
+            if options.check:
+                wrong += check(name, options.out)
+                records = shipped.card(name, options.out)["records"]
+            else:
+                records = make(name, options.work.resolve(), options.out)["records"]
+            print(f"{name}: {time.perf_counter() - started:.0f} s")
+            for one in records:
+                low, high = one["interval"]
+                print(f"  {one['name']} {one['value']:.3f} ({low:.3f} to {high:.3f}; chance {one['chance']:.3f})")
+    except (BuildError, OSError, ValueError, MissingWeights, FloatingPointError) as error:
+        print(f"train_checkpoints: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped. What is stored is as it was; the same command goes on from here.", file=sys.stderr)
+        return 130
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print("\n".join([*wrong, f"{size / 1e6:.2f} MB in {options.out}"]))
     return 1 if wrong else 0

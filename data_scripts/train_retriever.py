@@ -28,7 +28,7 @@ from course_utils import env  # first: how threads wait must be said before torc
 import torch
 from accelerate import PartialState
 
-from course_utils import checkpoints, memory, recipes, retrieval, training
+from course_utils import checkpoints, locks, memory, recipes, retrieval, training
 from course_utils.captioned import Feed
 from course_utils.flickr30k import Flickr30k, read_manifest
 from course_utils.towers import MissingWeights
@@ -146,7 +146,8 @@ def train(options, state: PartialState) -> dict | None:
     if state.is_main_process:
         print(f"{sets['train']}; {recipe.batch_size} pictures a step.\n{said}")
         if not checkpoints.exists(options.out):  # else they are compared first, and nothing is written over
-            recipes.save(retriever, options.out)
+            with locks.alone(options.out):
+                recipes.save(retriever, options.out)
     torch.manual_seed(options.seed)
     share = (state.process_index, state.num_processes)
     batches = feeds["train"].batches(recipe.batch_size, recipe.train.steps, options.seed, share)
@@ -190,7 +191,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         state = PartialState(cpu=not torch.cuda.is_available())
         found = train(options, state)
-    except (ModuleNotFoundError, OSError, ValueError, MissingWeights, MemoryError, FloatingPointError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError, MemoryError, FloatingPointError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, MissingWeights) and "CUDA" not in str(error):
+            raise  # a fault of the program's own: its trace is wanted
         print(f"train_retriever: {error}", file=sys.stderr)
         if isinstance(error, MissingWeights):
             print("Here: --random-weights builds the same shapes without them.", file=sys.stderr)

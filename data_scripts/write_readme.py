@@ -1,4 +1,4 @@
-"""Write README.md's tables from the executed notebooks: the lessons, the retriever's ladder, what the course proves.
+"""Write README.md's picture and tables from the executed notebooks: the lessons, the ladder, what the course proves.
 
     python data_scripts/write_readme.py            write them
     python data_scripts/write_readme.py --check    fail when they are not what the notebooks say
@@ -7,6 +7,7 @@ Nothing in them is typed by hand: figures are the records stored in notebooks/so
 """
 
 import argparse
+import base64
 import re
 import sys
 from pathlib import Path
@@ -16,11 +17,35 @@ import nbformat
 from course_utils import records
 
 ROOT = Path(__file__).resolve().parent.parent
+# README's picture is a lesson's own figure: the one whose alternative text begins so.
+PICTURE = ("07", "Absolute integrated gradients of a trained and of a shuffled model", "notebooks/figures/readme.png")
+# What a newcomer reads first, a fact or two a lesson: (lesson, record, claim that ends in the record's value).
+CLAIMS = (
+    ("00", "search/recall_at_1", "Straight-line maps on pretrained features find a caption's picture first, share"),
+    ("01", "coordinated/recall_at_1_over_chance", "Canonical correlation alone finds an unseen picture, times chance"),
+    ("02", "plain/relation_accuracy", "A retriever trained on random batches tells *left of* from *right of*, share"),
+    ("02", "foils/relation_accuracy", "The same towers, loss and steps, with twins in the batch, share"),
+    ("03", "relation/cross_attention_minus_pooled", "Questions on relations that cross-attention wins over pooled"),
+    ("03", "pointing/word_attention_over_area", "A word attends to its own object more than evenly, times"),
+    ("04", "complementary/late_over_optimum", "Averaging two experts where only both senses tell, share of the best"),
+    ("04", "modality_dropout/recovered", "Modality dropout wins back what a missing sense costs, share"),
+    ("05", "leak/recall_at_1_flattered_by", "Splitting captions instead of pictures flatters recall@1 by"),
+    ("06", "finetuned_minus_raw/recall_at_10", "Training adds to recall@10 among 1,000 unseen scenes"),
+    ("06", "resume/max_difference", "Killed and resumed, a training's losses and weights differ at most by"),
+    ("07", "pointing/best", "The best map's strongest place lies on the named object, share"),
+    ("07", "surprise/shuffled_hits_an_object", "A fine-looking map of *shuffled weights* lies on an object, share"),
+    ("08", "relation_credit/plain", "What *left* earns, by Shapley values, in the retriever of random batches"),
+    ("08", "relation_credit/foils", "What it earns after twins"),
+    ("09", "coverage/by_caption", "95 % intervals that take captions for independent hold the truth, share"),
+)
 
 
 def solved(root: Path) -> list[Path]:
-    """The executed notebooks, in order."""
-    return sorted((root / "notebooks" / "solutions").glob("[0-9][0-9]_*.ipynb"))
+    """The executed notebooks, in order. Raises ValueError where there is none: empty tables would say nothing."""
+    found = sorted((root / "notebooks" / "solutions").glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise ValueError(f"{root / 'notebooks' / 'solutions'} has no notebook: run notebooks/build.py --execute")
+    return found
 
 
 def lessons(root: Path) -> str:
@@ -30,6 +55,9 @@ def lessons(root: Path) -> str:
         "|---|---|---|---|---|---|",
     ]
     for path in solved(root):
+        facts = records.read_notebook(path)  # names the file where it is no notebook
+        if not facts:
+            raise ValueError(f"{path} holds no records: run notebooks/build.py --execute {path.stem[:2]}")
         cells = nbformat.read(path, as_version=4).cells
         number, _, name = path.stem.partition("_")
         title = cells[0].source.partition("\n")[0].removeprefix(f"# {number} ")
@@ -37,7 +65,6 @@ def lessons(root: Path) -> str:
         minutes = re.search(r"(\d+) ?min", cells[0].source)
         label = name.replace("_", " ").capitalize()
         exercises = sum("exercise" in cell.metadata.get("tags", []) for cell in cells)
-        facts = records.read_notebook(path)
         seconds = max((fact["seconds"] for fact in facts), default=0)
         memory = max((fact["peak_memory"] for fact in facts), default=0)
         rows.append(
@@ -46,6 +73,39 @@ def lessons(root: Path) -> str:
             f"| [solved](notebooks/solutions/{path.name}) |"
         )
     return "\n".join(rows)
+
+
+def claims(root: Path) -> str:
+    """One row a claim of CLAIMS: measured value with its interval, and what would have made it empty.
+
+    Raises ValueError for a claim whose lesson is stored without its fact.
+    """
+    rows = ["| lesson | claim | measured (95 % interval) | would be empty at |", "|---|---|---|---|"]
+    stored = {path.stem[:2]: {fact["name"]: fact for fact in records.read_notebook(path)} for path in solved(root)}
+    for lesson, name, claim in CLAIMS:
+        if lesson not in stored:
+            continue
+        if name not in stored[lesson]:
+            raise ValueError(f"lesson {lesson} records no {name}, which CLAIMS in data_scripts/write_readme.py names")
+        fact = stored[lesson][name]
+        interval = f" ({' to '.join(map(short, fact['interval']))})" if fact["interval"] else ""
+        empty = ", ".join(map(short, fact["excludes"]))
+        rows.append(f"| {lesson} | {claim} | {short(fact['value'])}{interval} | {empty} |")
+    return "\n".join(rows)
+
+
+def picture(root: Path) -> bytes | None:
+    """README's picture as its lesson stored it; None where that lesson is not there. Raises ValueError without it."""
+    lesson, alt, _ = PICTURE
+    paths = [path for path in solved(root) if path.stem.startswith(lesson)]
+    for path in paths:
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                about = output.get("metadata", {}).get("image/png", {})
+                if about.get("alt", "").startswith(alt):
+                    return base64.b64decode(output["data"]["image/png"])
+        raise ValueError(f"{path.name} stores no figure whose alternative text begins {alt!r}")
+    return None
 
 
 def proofs(root: Path) -> str:
@@ -77,6 +137,9 @@ def ladder(root: Path) -> str:
     for match, fact in facts:
         if match:
             rungs.setdefault(match.group(1), {})[match.group(2)] = fact
+    for rung, both in rungs.items():
+        if set(both) != {"1", "10"} or not all(fact["interval"] for fact in both.values()):
+            raise ValueError(f"ladder/{rung}: recall at 1 and at 10 are needed, each with an interval.")
     for both in list(rungs.values())[:1]:
         rows.append(f"| chance | {short(both['1']['chance'])} | {short(both['10']['chance'])} |")
     for rung, both in rungs.items():
@@ -92,12 +155,15 @@ def short(value: float) -> str:
 
 def filled(text: str, root: Path) -> str:
     """README's text with its tables replaced. Raises ValueError when a marker is missing."""
-    for name, table in (("lessons", lessons(root)), ("ladder", ladder(root)), ("proofs", proofs(root))):
+    tables = {"lessons": lessons, "claims": claims, "ladder": ladder, "proofs": proofs}
+    for name in tables:
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         if text.count(begin) != 1 or text.count(end) != 1:
             raise ValueError(f"README.md needs one line {begin} and one line {end}")
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         head, rest = text.split(begin)
-        text = f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
+        text = f"{head}{begin}\n{table(root)}\n{end}{rest.split(end)[1]}"
     return text
 
 
@@ -108,14 +174,31 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     options = parser.parse_args(arguments)
     readme = root / "README.md"
     text = readme.read_text(encoding="utf-8")
-    fresh = filled(text, root)
-    if options.check and fresh != text:
-        print("README.md's tables are not what the notebooks say: run data_scripts/write_readme.py", file=sys.stderr)
+    fresh, drawn, shown = filled(text, root), picture(root), root / PICTURE[2]
+    same = fresh == text and (drawn is None or (shown.is_file() and shown.read_bytes() == drawn))
+    if options.check and not same:
+        print("README.md is not what the notebooks say: run data_scripts/write_readme.py", file=sys.stderr)
         return 1
     if not options.check:
-        readme.write_text(fresh, encoding="utf-8")
+        if drawn is not None:
+            shown.parent.mkdir(parents=True, exist_ok=True)
+            whole(shown, drawn)
+        whole(readme, fresh.encode("utf-8"))
     return 0
 
 
+def whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # of a full disk
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (OSError, ValueError) as error:
+        sys.exit(f"write_readme: {error}. README.md is as it was.")

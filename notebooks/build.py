@@ -11,6 +11,7 @@ limits.py checks it.
 
 import argparse
 import copy
+import filecmp
 import os
 import re
 import shutil
@@ -18,13 +19,19 @@ import sys
 import tomllib
 from pathlib import Path
 
+try:
+    import jupytext
+    import nbformat
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"build.py needs {missing.name}: pip install -e '.[test]' in the course's folder ('.[classroom]' to teach)"
+    )
 import classroom
-import jupytext
-import nbformat
-from limits import HEADING, REGION, master_problems, notebook_problems, output_problems
+from limits import HEADING, REGION, failure, master_problems, notebook_problems, output_problems
 
 HERE = Path(__file__).resolve().parent
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+SETUP, STARTS = "# Set-up, the same in every lesson.", "from course_utils import env, records"  # see computing()
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -35,10 +42,11 @@ class LessonError(Exception):
 def masters(wanted=()):
     """The masters, or those whose numbers or names begin with one of `wanted`."""
     found = sorted((HERE / "src").glob("[0-9][0-9]_*.py"))
-    chosen = [path for path in found if not wanted or any(path.stem.startswith(name) for name in wanted)]
-    if wanted and not chosen:
-        raise LessonError(f"no lesson {' '.join(wanted)}; there are {', '.join(path.stem for path in found)}")
-    return chosen
+    lost = [name for name in wanted if not name or not any(path.stem.startswith(name) for path in found)]
+    if lost or not found:
+        there = ", ".join(path.stem for path in found) or f"none in {HERE / 'src'}"
+        raise LessonError(f"no lesson {' '.join(map(str, lost))}; there are {there}")
+    return [path for path in found if not wanted or any(path.stem.startswith(name) for name in wanted)]
 
 
 def build(master, kind, variants=()):
@@ -47,16 +55,23 @@ def build(master, kind, variants=()):
     variants: more folders with exercises for nbgrader (classroom.py); src/variants is always looked into.
     """
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
-    cells = jupytext.read(master, fmt="py:percent").cells
+    try:
+        cells = jupytext.read(master, fmt="py:percent").cells
+    except UnicodeDecodeError as error:
+        raise LessonError(f"{master.stem}: {master.name} is not UTF-8 text ({error}). Save it as that.") from error
     problems = master_problems(cells)
     if kind == "nbgrader" and not problems:
         folders = (HERE / "src" / "variants", *variants)
-        cells = classroom.vary(cells, [folder / f"{master.stem[:2]}.py" for folder in folders])
-        problems = [f"with its variants, {problem}" for problem in master_problems(cells)]
+        cells, problems = classroom.vary(cells, [folder / f"{master.stem[:2]}.py" for folder in folders])
+        problems += [f"with its variants, {problem}" for problem in master_problems(cells)]
     if problems:
         raise LessonError("\n".join(f"{master.stem}, {problem}" for problem in problems))
+    try:
+        cells = with_setup(cells, master)
+    except (ValueError, KeyError) as error:  # TOML's and UTF-8's errors are ValueErrors
+        raise LessonError(f"{master.stem}: pyproject.toml is damaged, or lacks an entry ({error})") from error
     number = None
-    for position, cell in enumerate(with_setup(cells, master)):
+    for position, cell in enumerate(cells):
         tags = cell.metadata.get("tags", [])
         found = HEADING.search(cell.source)
         if cell.cell_type == "markdown" and found:
@@ -93,10 +108,9 @@ def with_setup(cells, master):
     title, _, rest = cells[0].source.partition("\n")
     cells[0].source = f"{title}\n\n{badge}\n\n{rest.strip()}"
     setup = (HERE / "src" / "_setup.py").read_text(encoding="utf-8").strip()
-    extras = project["tool"]["course"]["extras"].get(master.stem[:2])
-    install = f"course_utils{f'[{extras}]' if extras else ''} @ git+{address}@{ref}"
-    values = {"install": install, "lesson": master.stem[:2]}
-    for name, value in (values | {"edition": project["project"]["version"]}).items():
+    values = {"address": address, "ref": ref, "lesson": master.stem[:2], "edition": project["project"]["version"]}
+    values["extras"] = project["tool"]["course"]["extras"].get(master.stem[:2], "")
+    for name, value in values.items():
         setup = setup.replace(f"{{{name}}}", value)
     return cells[:2] + [nbformat.v4.new_code_cell(setup)] + cells[2:]
 
@@ -121,7 +135,7 @@ def stale(master):
         if not path.exists():
             found.append(f"{name} is missing")
             continue
-        notebook = nbformat.read(path, as_version=4)
+        notebook = read(path)
         fresh, stored = sources(build(master, kind)), sources(notebook)
         if kind == "learner" and any(cell.get("outputs") for cell in notebook.cells):
             found.append(f"{name} holds outputs: a learner's notebook is kept without")
@@ -132,29 +146,65 @@ def stale(master):
     return found
 
 
+def read(path):
+    """A stored notebook. Raises LessonError, with its path, for a file that is none: it is not replaced by itself."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, KeyError, AttributeError, OSError, nbformat.ValidationError) as error:
+        reason = str(error).partition("\n")[0][:80]
+        raise LessonError(
+            f"{path} is no whole notebook ({reason}). Keep what you need, delete it, build again"
+        ) from error
+
+
 def write(notebook, path):
     """Write a notebook whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # of a full disk
 
 
-def rescue(path):
-    """Copy a learner's notebook that somebody has worked in to artifacts/ before a build replaces it."""
-    if path.exists() and any(cell.get("outputs") for cell in nbformat.read(path, as_version=4).cells):
-        copied = HERE.parent / "artifacts" / "replaced" / path.name
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copied)
-        print(f"{path.stem}: somebody has worked in this notebook; a copy is in {copied.relative_to(HERE.parent)}")
+def rescue(path, fresh):
+    """Copy a learner's notebook that somebody has worked in to artifacts/ before a build replaces it.
+
+    Worked in: it holds outputs, cells of somebody's own, or an exercise that is not as it was handed out.
+    """
+    if not path.exists():
+        return
+    cells, built = read(path).cells, {cell.id: cell for cell in fresh.cells}
+    exercises = {key: cell.source for key, cell in built.items() if "exercise" in cell.metadata.get("tags", [])}
+    own = [cell for cell in cells if not re.fullmatch(r"\d\d-\d{3}", cell.get("id", ""))]
+    typed = [cell for cell in cells if exercises.get(cell.get("id"), cell.source) != cell.source]
+    if not own and not typed and not any(cell.get("outputs") for cell in cells):
+        return
+    folder = HERE.parent / "artifacts" / "replaced"
+    folder.mkdir(parents=True, exist_ok=True)
+    copied, number = folder / path.name, 2
+    while copied.exists() and not filecmp.cmp(path, copied, shallow=False):  # an earlier copy is somebody's work too
+        copied, number = folder / f"{path.stem}-{number}.ipynb", number + 1
+    shutil.copy2(path, copied)
+    print(f"{path.stem}: somebody has worked in this notebook; a copy is in {copied.relative_to(HERE.parent)}")
+
+
+def computing(source):
+    """A code cell's lines, without those of the set-up cell that only install: no output comes from them.
+
+    A fork's address or another way to install keeps outputs; what starts the session, seeds it and names the edition
+    does not. The set-up cell's own output, a line of versions, stays with the run that the other outputs are of.
+    """
+    return source[source.index(STARTS) :] if source.startswith(SETUP) and STARTS in source else source
 
 
 def keep_outputs(notebook, path):
-    """Carry over a stored notebook's outputs if none of its code has changed since; say so if some has."""
+    """Carry over a stored notebook's outputs if nothing that computes has changed since; say so if it has."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    stored = nbformat.read(path, as_version=4).cells if path.exists() else []
+    stored = read(path).cells if path.exists() else []
     stored = [cell for cell in stored if cell.cell_type == "code"]
-    if [cell.source for cell in stored] == [cell.source for cell in code]:
+    if [computing(cell.source) for cell in stored] == [computing(cell.source) for cell in code]:
         for cell, old in zip(code, stored):
             cell.outputs, cell.execution_count = old.outputs, old.execution_count
     elif path.exists():
@@ -164,7 +214,7 @@ def keep_outputs(notebook, path):
 def execute(notebook, path):
     """Run a solved notebook, in the profile of $COURSE_PROFILE or `cpu`, and store it. Returns its problems."""
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellControlSignal, DeadKernelError
 
     from course_utils import records
 
@@ -174,18 +224,19 @@ def execute(notebook, path):
     client.record_timing, client.store_widget_state, client.coalesce_streams = False, False, True
     try:
         client.execute()
-    except CellExecutionError as error:
+    except (CellControlSignal, DeadKernelError) as error:  # an error in a cell, or out of time; or out of memory
         failed = HERE.parent / "artifacts" / "failed" / path.name
         write(running, failed)
-        return [f"{path.stem}: stopped, see {failed.relative_to(HERE.parent)}\n{error}"]
+        where = f"lesson {path.stem[:2]}, {failure(running, error)}"
+        return [f"{where}; see {failed.relative_to(HERE.parent)}\n{error}"]
     running.metadata = notebook.metadata
     for cell, clean in zip(running.cells, notebook.cells):
         cell.metadata = clean.metadata
         if cell.cell_type == "code":
             cell.outputs = [kept for kept in map(tidy, cell.outputs) if kept]
     write(running, path)
-    found = output_problems(running) + records.check(records.read_notebook(path), path.stem[:2], profile)
-    return [f"{path.stem}: {problem}" for problem in found]
+    found = [f"{path.stem}: {problem}" for problem in output_problems(running)]
+    return found + records.check(records.read_notebook(path), path.stem[:2], profile)
 
 
 def tidy(output):
@@ -219,7 +270,7 @@ def main(arguments=None):
     parser.add_argument("--nbgrader", type=Path, metavar="DIR")
     parser.add_argument("--variants", type=Path, metavar="DIR", action="append", default=[])
     options = parser.parse_args(arguments)
-    problems = []
+    problems = [f"--variants {folder}: no such folder" for folder in options.variants if not folder.is_dir()]
     for master in masters(options.lessons):
         try:
             if options.check:
@@ -231,12 +282,13 @@ def main(arguments=None):
                 classroom.configure(options.nbgrader)
             else:
                 notebooks = [(path, build(master, kind)) for kind, path in places(master)]
-                rescue(notebooks[0][0])
+                rescue(*notebooks[0])
                 keep_outputs(notebooks[1][1], notebooks[1][0])
                 for path, notebook in notebooks:
-                    write(notebook, path)
+                    if notebook is notebooks[0][1] or not options.execute or not path.exists():
+                        write(notebook, path)  # a stored run is replaced by the next run, not by none
                 problems += execute(notebook, path) if options.execute else []
-        except (LessonError, ValueError, nbformat.reader.NotJSONError) as error:
+        except LessonError as error:
             problems.append(str(error))
     if options.check and not options.lessons:
         known = [path for master in masters() for _, path in places(master)]
@@ -249,5 +301,8 @@ def main(arguments=None):
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except LessonError as error:
-        sys.exit(str(error))
+    except (LessonError, OSError) as error:
+        sys.exit(f"build.py: {error}")
+    except KeyboardInterrupt:
+        print("\nStopped. Each notebook is whole: as it was, or new.", file=sys.stderr)
+        sys.exit(130)

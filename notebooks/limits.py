@@ -14,6 +14,7 @@ REGION = re.compile(r"^([ \t]*)# BEGIN SOLUTION\n(.*?)^[ \t]*# END SOLUTION\n?",
 HEADING = re.compile(r"^#+ Exercise (\d+\.\d+)", re.MULTILINE)
 EFFORT = re.compile(r"Difficulty ([123]) of 3, about \d+ minutes?\.")
 BARE_IMAGE = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt=\"[^\"]+\")[^>]*>")
+ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # what papermill adds to a notebook that it runs
 MAX_BYTES = 500_000
 
 
@@ -107,6 +108,42 @@ def unread_sizes(notebook):
             unread = [word.arg for word in call.keywords if (name, word.arg) not in read]
             found += [f"size {key!r} is chosen but no cell reads {name}.{key}" for key in unread]
     return found
+
+
+def failure(notebook, error=None):
+    """Where and why a run stopped, in one line: the cell as the lesson counts it, and the error; None if it did not.
+
+    `error` is what the program that ran it raised: all there is to say when the kernel died or took too long.
+    """
+    own = [cell for cell in notebook.cells if not ADDED & set(cell.metadata.get("tags", []))]
+    for position, cell in enumerate(own, 1):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                return f"{place(position, cell)}{_line(output, cell)}: {_short(output.ename, output.evalue)}"
+    if error is None:
+        return None
+    begun = [(position, cell) for position, cell in enumerate(own, 1) if _begun(cell)]
+    return f"{place(*begun[-1]) if begun else 'before its first cell'}: {_short(type(error).__name__, str(error))}"
+
+
+def _begun(cell):
+    """Whether a cell was reached: a kernel that dies at once numbers it no more, but papermill noted when it began."""
+    return cell.get("execution_count") or cell.metadata.get("papermill", {}).get("start_time")
+
+
+def _line(output, cell):
+    """The line of the cell that an error output points at: `, line 3 (assert ...)`; nothing where it points at none."""
+    trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(output.traceback))
+    found = re.search(rf"Cell In\[{cell.get('execution_count')}\], line (\d+)", trace)
+    lines = cell.source.splitlines()
+    if not found or int(found[1]) > len(lines):
+        return ""
+    return f", line {found[1]} ({lines[int(found[1]) - 1].strip()[:80]})"
+
+
+def _short(name, message):
+    first = next((line.strip() for line in message.splitlines() if line.strip()), "")
+    return f"{name}: {first}" if first else name
 
 
 def output_problems(notebook):

@@ -1,8 +1,11 @@
 """The builder: what a learner sees, what fails, and that nothing stale or hand-edited passes."""
 
+import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
 
 import nbformat
 import pytest
@@ -55,18 +58,44 @@ def test_the_learner_sees_open_exercises_and_no_solutions(mini, lesson):
     assert "Only the solved" not in code(learner)
 
 
+def forked(mini):
+    """Another address and branch in the one place that names them, whatever it was before."""
+    path = mini.HERE.parent / "pyproject.toml"
+    text = re.sub(r'(?m)^Repository = ".*"', 'Repository = "https://github.com/my-fork/of-it"', path.read_text())
+    path.write_text(re.sub(r'(?m)^ref = ".*?"', 'ref = "2026.11"', text))
+
+
 def test_set_up_and_badge_come_from_the_one_address(mini, lesson):
-    change(mini.HERE.parent / "pyproject.toml", "https://github.com/multimodal-course/", "https://github.com/my-fork/")
+    forked(mini)
     notebook = mini.build(lesson, "learner")
-    assert "github/my-fork/multimodal-course/blob/main/notebooks/98_mini.ipynb" in notebook.cells[0].source
-    assert "git+https://github.com/my-fork/multimodal-course@main" in notebook.cells[2].source
+    assert "github/my-fork/of-it/blob/2026.11/notebooks/98_mini.ipynb" in notebook.cells[0].source
+    assert "git+https://github.com/my-fork/of-it@2026.11" in notebook.cells[2].source
     assert 'lesson="98"' in notebook.cells[2].source
     assert '"course_utils @ git+' in notebook.cells[2].source
+    assert "{" not in notebook.cells[2].source  # every placeholder is filled
 
 
-def test_a_lesson_installs_the_extras_that_it_needs(mini, lesson):
+def test_a_lesson_asks_for_the_extras_that_it_needs(mini, lesson):
+    assert 'installing.complete("")' in mini.build(lesson, "learner").cells[2].source
     change(mini.HERE.parent / "pyproject.toml", 'extras = { "06"', 'extras = { "98"')
-    assert '"course_utils[search,tensorboard] @ git+' in mini.build(lesson, "learner").cells[2].source
+    assert 'installing.complete("search,tensorboard")' in mini.build(lesson, "learner").cells[2].source
+
+
+def test_every_lesson_asks_for_the_extras_of_what_it_imports(root):
+    """Else a lesson opened on Colab stops at an import. Modules of ours that import an extra count as that extra."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    extra_of = {"captum": "explain", "shap": "explain", "tensorboard": "tensorboard", "faiss": "search",
+                "gradio": "search", "gradio_client": "search"}  # fmt: skip
+    extra_of |= {"course_utils.search": "search", "course_utils.page": "search"}
+    for master in sorted((root / "notebooks" / "src").glob("[0-9]*.py")):
+        names = set()
+        for node in ast.walk(ast.parse(master.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names |= {node.module.partition(".")[0]} | {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+        asked = set(project["tool"]["course"]["extras"].get(master.stem[:2], "").split(",")) - {""}
+        assert asked == {extra_of[name] for name in names & extra_of.keys()}, master.stem
 
 
 @pytest.mark.parametrize(
@@ -196,6 +225,24 @@ def test_outputs_stay_while_the_code_does(mini, lesson, capsys):
     assert "outputs dropped" in capsys.readouterr().out
 
 
+def test_outputs_stay_when_only_the_installing_changes(mini, lesson, capsys):
+    """The set-up cell's lines before the session starts compute nothing; those from there on do."""
+    setup = mini.HERE / "src" / "_setup.py"
+    mini.main([])
+    path = mini.HERE / NOTEBOOKS[1]
+    with_output(path, 2, {"output_type": "stream", "text": "a line of versions"})
+    with_output(path, 3, {"output_type": "stream", "text": "kept"})
+    forked(mini)
+    change(setup, "import importlib\n", "import importlib\nimport time\n")
+    assert mini.main([]) == 0 and mini.main(["--check"]) == 0
+    text = path.read_text()
+    assert "my-fork" in text and "import time" in text and "a line of versions" in text and "kept" in text
+    assert "dropped" not in capsys.readouterr().out
+    change(setup, "seed=SEED", "seed=SEED + 1")
+    mini.main([])
+    assert "kept" not in path.read_text() and "outputs dropped" in capsys.readouterr().out
+
+
 def test_a_notebook_somebody_worked_in_is_copied_before_it_is_replaced(mini, capsys):
     mini.main([])
     with_output(mini.HERE / NOTEBOOKS[0], 3, {"output_type": "stream", "text": "my work"})
@@ -204,6 +251,38 @@ def test_a_notebook_somebody_worked_in_is_copied_before_it_is_replaced(mini, cap
     assert mini.main([]) == 0
     assert "my work" in (mini.HERE.parent / "artifacts" / "replaced" / NOTEBOOKS[0]).read_text()
     assert "my work" not in (mini.HERE / NOTEBOOKS[0]).read_text()
+
+
+@pytest.mark.parametrize("kind", ["typed", "own cell"])
+def test_work_that_was_not_run_is_copied_too_and_no_copy_is_replaced(mini, capsys, kind):
+    """An answer that was typed and not run; a cell of one's own; and then, after a build, other work."""
+    mini.main([])
+    path, replaced = mini.HERE / NOTEBOOKS[0], mini.HERE.parent / "artifacts" / "replaced"
+
+    def work(words):
+        notebook = nbformat.read(path, as_version=4)
+        if kind == "own cell":
+            notebook.cells.append(nbformat.v4.new_code_cell(f"# {words}"))
+        else:
+            cell = next(cell for cell in notebook.cells if "exercise" in cell.metadata.get("tags", []))
+            cell.source = cell.source.replace('raise NotImplementedError("Exercise 98.1")', f"return 2 * x  # {words}")
+        nbformat.write(notebook, path)
+
+    for words in ("the first", "the second"):
+        work(words)
+        assert mini.main([]) == 0
+        assert "somebody has worked in this notebook" in capsys.readouterr().out
+    assert "the first" in (replaced / "98_mini.ipynb").read_text()
+    assert "the second" in (replaced / "98_mini-2.ipynb").read_text()
+    assert mini.main([]) == 0  # nothing was done since
+    assert "worked" not in capsys.readouterr().out and len(list(replaced.iterdir())) == 2
+
+
+def test_a_changed_master_is_nobodys_work(mini, lesson, capsys):
+    mini.main([])
+    change(lesson, "How many days", "How many whole days")
+    assert mini.main([]) == 0
+    assert "worked" not in capsys.readouterr().out
 
 
 PICTURE = {"output_type": "display_data", "data": {"image/png": "AAAA"}}
@@ -244,8 +323,8 @@ def test_execution_stores_records_and_portable_outputs(mini, lesson, monkeypatch
     monkeypatch.setenv("COURSE_PROFILE", "smoke")
     assert mini.main(["--execute", "98"]) == 1  # the mini lesson has no bands, and that is all it lacks
     assert set(capsys.readouterr().err.splitlines()) == {
-        "98_mini: no bands for lesson 98 in profile smoke: run data_scripts/measure_bands.py",
-        "98_mini: plain/recall_at_1: has no band: run data_scripts/measure_bands.py",
+        "lesson 98, no bands for lesson 98 in profile smoke: run data_scripts/measure_bands.py",
+        "lesson 98, plain/recall_at_1: has no band: run data_scripts/measure_bands.py",
     }
     text = (mini.HERE / NOTEBOOKS[1]).read_text()
     notebook = json.loads(text)
@@ -264,7 +343,8 @@ def test_a_lesson_that_stops_is_not_stored(mini, lesson, monkeypatch, capsys):
     monkeypatch.setenv("COURSE_PROFILE", "smoke")
     change(lesson, 'print("The same in every profile.")', 'raise ValueError("stopped here")')
     assert mini.main(["--execute"]) == 1
-    assert "stopped here" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert re.match(r"lesson 98, cell \d+ \(raise ValueError.*\): ValueError: stopped here; see artifacts/failed", said)
     assert "stopped here" in (mini.HERE.parent / "artifacts" / "failed" / "98_mini.ipynb").read_text()
     assert '"error"' not in (mini.HERE / NOTEBOOKS[1]).read_text()
 

@@ -92,19 +92,38 @@ def test_artifacts_follow_the_variable(own_artifacts):
     assert own_artifacts.is_dir()
 
 
-def test_on_colab_results_go_to_drive_once_it_is_mounted(no_gpu, monkeypatch, tmp_path, capsys):
-    """Mounting Drive and running the set-up cell again moves the folders, progress included."""
+@pytest.fixture()
+def drive(no_gpu, monkeypatch, tmp_path):
+    """A kernel on Colab, and where its Drive would be mounted; nothing is there yet."""
     monkeypatch.delenv("COURSE_ARTIFACTS")
     monkeypatch.setitem(sys.modules, "google.colab", object())
-    monkeypatch.setattr(env.Path, "mkdir", lambda *_, **__: None)
-    assert "drive" not in env.start("98").paths.artifacts.parts
+    monkeypatch.setattr(env, "DRIVE", tmp_path / "content" / "drive" / "MyDrive")
+    monkeypatch.setattr(env, "_CHECKOUT", tmp_path / "installed")  # Colab has no checkout
+    (tmp_path / "content").mkdir()
+    monkeypatch.chdir(tmp_path / "content")
+    return env.DRIVE
+
+
+def test_on_colab_results_go_to_drive_once_it_is_mounted(drive, capsys):
+    """Mounting Drive and running the set-up cell again moves the folders, progress included, and nothing else."""
+    assert env.start("98").paths.artifacts == drive.parent.parent / "artifacts"
     said = capsys.readouterr().out
-    assert "T4 GPU" in said
+    assert "Runtime, Change runtime type, T4 GPU" in said and "counted to fit it and not yet run" in said
     assert "mount Drive" in said
-    monkeypatch.setattr(env.Path, "is_dir", lambda path: path.parts[-1] == "MyDrive")
-    assert env.start("98").paths.artifacts.parts[-2:] == ("multimodal-course", "artifacts")
-    assert "mount Drive" not in capsys.readouterr().out
-    assert "MyDrive" in progress._folder().parts
+    drive.mkdir(parents=True)
+    paths = env.start("98").paths
+    assert paths.artifacts == drive / "multimodal-course" / "artifacts" and paths.artifacts.is_dir()
+    said = capsys.readouterr().out
+    assert "mount Drive" not in said and "kept on Drive, in multimodal-course/artifacts" in said
+    progress.note("98", "98.1")
+    assert [file.name for file in drive.rglob("*.txt")] == ["98-98.1.txt"]
+    assert list(progress.table()["exercise"]) == ["98.1"]
+
+
+def test_on_a_colab_with_a_gpu_nothing_is_said_of_getting_one(drive, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    env.start("98", profile="smoke")  # another profile than gpu, and a GPU all the same
+    assert "No GPU" not in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):

@@ -337,6 +337,7 @@ def test_a_model_in_training_mode():
     refused(message, explain.word_attribution, lambda *x: x, model.text_tower.train(), tokens, mask, 1)
     noisy = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * SIDE * SIDE, 1), nn.Flatten(0))
     refused("twice; is a model in training mode", explain.occlusion, noisy, pictures(1)[0], pictures(1, 9)[0], 8, 8)
+    refused("twice; is a model in training mode", explain.integrated_gradients, noisy, pictures(2), pictures(2, 9))
 
 
 def test_a_layer_that_cannot_be_explained():

@@ -182,6 +182,8 @@ ONE = np.zeros((4, 4))
         (lambda: energy_inside(MAPS * np.nan, MASKS), "energy_inside: a map holds NaN"),
         (lambda: energy_inside(MAPS, MASKS[:, :7]), "energy_inside: 7x8 pixels do not divide into 4x4 cells"),
         (lambda: iou_at(MAPS, EMPTY), "iou_at: mask 1 is empty"),
+        (lambda: iou_at(MAPS, MASKS[:, :7]), "iou_at: 7x8 pixels do not divide into 4x4 cells"),
+        (lambda: iou_at(MAPS * np.nan, MASKS), "iou_at: a map holds NaN"),
         (lambda: iou_at(MAPS, MASKS, 0.0), "threshold=0.0 is a share of the largest value"),
         (lambda: iou_at(MAPS, MASKS, 40), "threshold=40 is a share"),
         (lambda: deletion(game(1), ONE, (8, 9)), r"deletion: .* 8x9 pixels does not divide into cells \(4, 4\)"),
@@ -189,6 +191,7 @@ ONE = np.zeros((4, 4))
         (lambda: deletion(game(1), ONE * np.nan, (8, 8)), "its cells have no order"),
         (lambda: deletion(game(1), ONE, (8, 8), steps=17), "steps=17 for 16 cells"),
         (lambda: deletion(game(np.nan), ONE, (8, 8)), "deletion: a score is NaN or infinite"),
+        (lambda: insertion(game(np.nan), ONE, (8, 8)), "insertion: a score is NaN or infinite"),
         (lambda: deletion(lambda kept: kept, ONE, (8, 8)), r"must give \(S,\) scores .* got \(17, 8, 8\)"),
     ],
 )  # fmt: skip

@@ -127,6 +127,8 @@ def uploads():
         "moving": (moving, "first frame"),
         "cmyk": (encoded(halves().convert("CMYK"), "JPEG"), "CMYK"),
         "deep": (encoded(deep), "grey levels"),
+        "webp": (encoded(halves(), "WEBP"), '<ol class="captions">'),
+        "pages": (encoded(halves(), "TIFF", save_all=True, append_images=[halves()]), "It holds several"),
         "turned": (encoded(halves(), "JPEG", exif=exif), "upright"),
         "good": (encoded(halves()), '<ol class="captions">'),
     }
@@ -144,7 +146,39 @@ def test_every_upload_gets_an_answer(name, tmp_path):
 
 def test_no_upload_gets_an_answer_too(tmp_path):
     assert "There is no picture yet" in page.picture_html(tiny(), None)
-    assert "No such file" in page.picture_html(tiny(), str(tmp_path / "gone.png"))
+    assert "There is no such file" in page.picture_html(tiny(), str(tmp_path / "gone.png"))
+    assert str(tmp_path) not in page.picture_html(tiny(), str(tmp_path / "gone.png"))
+
+
+def test_a_picture_that_memory_does_not_hold_is_said(tmp_path):
+    def full(picture):
+        raise MemoryError
+
+    Image.new("RGB", (9, 9)).save(tmp_path / "dark.png")
+    html = page.picture_html(tiny(encode_image=full), str(tmp_path / "dark.png"))
+    assert "not enough memory" in html and 'role="alert"' in html
+
+
+@pytest.mark.parametrize("text", [None, "   ", "\n\t\0", "?!...", "\u200b" * 50, "\ud800" * 9])
+def test_a_question_of_nothing_is_answered_in_a_sentence(text):
+    assert "There are no words to look for. Type a few" in page.words_html(tiny(), text)
+
+
+@pytest.mark.parametrize(
+    "text", ["dark " + "x" * 100_000, "dark " * 20_000, "暗" * 100_000 + " dark", "dark\u0301" * 9_000]
+)
+def test_a_question_of_a_hundred_thousand_characters_is_cut_and_answered_at_once(text):
+    began = time.monotonic()
+    html = page.words_html(tiny(), text, k=2)
+    assert time.monotonic() - began < 2 and len(html) < 60_000
+    assert "The question was cut after" in html or "None of these words is known" in html
+
+
+@pytest.mark.parametrize("text", ["تاريك dark", "mørk dark 暗い", "\u202edark", "dark" + "\u0336" * 5, "👩‍👩‍👧 dark"])
+def test_words_in_another_script_are_answered_and_kept_apart(text):
+    html = page.words_html(tiny(), text, k=2)
+    assert html.count("<figure>") == 2 or "None of these words is known" in html
+    assert html.count("<bdi>") == html.count("</bdi>")  # no direction of one word reaches the next
 
 
 def test_without_gradio_it_says_what_to_install(monkeypatch):
@@ -169,6 +203,7 @@ def server(root, tmp_path_factory):
     pytest.importorskip("gradio")
     log = tmp_path_factory.mktemp("server") / "addresses"
     temptation = {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SHARE": "True", "GRADIO_ANALYTICS_ENABLED": "True"}
+    temptation |= {"GRADIO_ALLOWED_PATHS": "/", "GRADIO_SERVER_PORT": "a port", "GRADIO_NUM_WORKERS": "many"}
     temptation |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://192.0.2.1:9")
     environment = {key: value for key, value in os.environ.items() if "NO_PROXY" != key.upper() != "GRADIO_TEMP_DIR"}
     environment |= temptation | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
@@ -250,6 +285,32 @@ def test_words_are_answered_over_http(client, text, language, said):
     assert html.count("<figure>") == (0 if "role=" in html else 10)
     if text == "a flower":
         assert "flower" in html.partition("</figure>")[0].rpartition("figcaption")[0]
+
+
+@pytest.mark.slow
+def test_twenty_ask_at_once_and_each_gets_the_own_answer(client):
+    words = [
+        "a flower",
+        "un coche rojo",
+        "ein Hund",
+        "a boat",
+        "une grenouille",
+        "рыба",
+        "カエル",
+        "",
+        "a bird",
+        "자동차",
+    ]
+    alone = [client.predict(text, page.GUESS, api_name="/words") for text in words]
+    jobs = [client.submit(text, page.GUESS, api_name="/words") for text in words * 2]
+    assert [job.result(timeout=60) for job in jobs] == alone * 2
+    assert len(set(alone)) == len(words)
+
+
+@pytest.mark.slow
+def test_a_long_question_is_cut_on_the_way_too(client):
+    html = client.predict("dog " * 25_000, "English", api_name="/words")
+    assert "The question was cut after" in html and html.count("<figure>") == 10
 
 
 @pytest.mark.slow

@@ -92,7 +92,9 @@ def fact(name="plain/recall_at_1", value=0.9, seconds=10, memory=1e9, lesson="98
 def test_a_run_is_held_to_its_bands_and_budget(monkeypatch, facts, problem):
     with_bands(monkeypatch, **{"plain/recall_at_1": BAND})
     assert records.check([fact()], "98", "smoke") == []
-    assert any(problem in line for line in records.check(facts, "98", "smoke"))
+    lines = records.check(facts, "98", "smoke")
+    assert any(problem in line for line in lines)
+    assert all(line.startswith("lesson 98, ") for line in lines)
 
 
 def test_a_measured_time_counts_instead_of_the_records(monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from course_utils import stamps, towers
+from course_utils import hub, stamps, towers
 
 ROOT = Path(__file__).resolve().parent.parent
 SENTENCES = ["a red bird", "a dog left of a cat, under a tree", "", "猫", "word " * 300]
@@ -139,7 +139,7 @@ def test_hub_unreachable(load, name, empty_caches, monkeypatch):
 @pytest.mark.parametrize(("load", "name"), HUB[:2])
 def test_hub_that_never_answers_does_not_hang(load, name, empty_caches, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", hang)  # a name server that drops packets
-    monkeypatch.setattr(towers, "_PATIENCE", 0.3)
+    monkeypatch.setattr(hub, "_PATIENCE", 0.3)
     started = time.perf_counter()
     with pytest.raises(towers.MissingWeights, match="no answer within"):
         load(name)
@@ -153,14 +153,14 @@ def test_hub_answers(monkeypatch):
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
-    monkeypatch.setattr(towers.urllib.request, "urlopen", lambda *a, **k: Answer())
-    assert towers._require_hub("https://hub.test/x", "resnet50", "efficientnet_lite0") is None
+    monkeypatch.setattr(hub.urllib.request, "urlopen", lambda *a, **k: Answer())
+    assert hub.require("https://hub.test/x", "resnet50", "efficientnet_lite0") is None
 
     def missing(*arguments, **settings):
         raise urllib.error.HTTPError("https://hub.test/x", 404, "Not Found", Message(), None)
 
-    monkeypatch.setattr(towers.urllib.request, "urlopen", missing)  # it answered: the hub's own error says more
-    assert towers._require_hub("https://hub.test/x", "resnet50", "efficientnet_lite0") is None
+    monkeypatch.setattr(hub.urllib.request, "urlopen", missing)  # it answered: the hub's own error says more
+    assert hub.require("https://hub.test/x", "resnet50", "efficientnet_lite0") is None
 
 
 def test_cached_hub_weights_are_read_without_a_network(empty_caches, monkeypatch):

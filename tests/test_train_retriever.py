@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_utils import checkpoints, flickr30k, recipes, retrieval
+from course_utils import checkpoints, env, flickr30k, recipes, retrieval
 from course_utils.scenes import SceneConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,6 +120,45 @@ def test_stopped_and_resumed_it_ends_where_it_would_have(program, whole, data, t
         checkpoints.read(tmp_path / "out").tensors.values(), checkpoints.read(whole).tensors.values()
     ):
         assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a session that is dropped is a process of its own")
+def test_a_dropped_colab_session_goes_on_from_drive(program, whole, data, tmp_path, monkeypatch):
+    """A first session trains onto Drive and is killed; a second one, elsewhere, goes on there and ends the same."""
+    monkeypatch.delenv("COURSE_ARTIFACTS")
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    monkeypatch.setattr(env, "DRIVE", tmp_path / "drive" / "MyDrive")
+    env.DRIVE.mkdir(parents=True)
+
+    def session(machine):
+        """The set-up cell and the training of lesson 06, on a machine of its own; only Drive is the same."""
+        machine.mkdir()
+        os.chdir(machine)
+        out = env.start("06", "smoke").paths.artifacts / "lesson_06" / "retriever"
+        assert out.is_relative_to(env.DRIVE)
+        return out, program.main(["--config", "tiny", "--data", str(data), "--out", str(out), *STEPS, "--resume"])
+
+    monkeypatch.chdir(tmp_path)
+    first = os.fork()
+    if first == 0:
+        steps, contrast = [], recipes.contrast
+
+        def dropped(pairs, batch, gather=None):
+            steps.append(0)
+            if len(steps) > 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return contrast(pairs, batch)
+
+        recipes.contrast = dropped
+        session(tmp_path / "first machine")
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(first, 0)[1]) == signal.SIGKILL
+    out = next(env.DRIVE.rglob("retriever"))
+    assert checkpoints.read(out).about["step"] == 3  # of 7: the last whole one
+    assert session(tmp_path / "second machine") == (out, 0)
+    assert history(out) == history(whole)
+    ours, theirs = checkpoints.read(out).tensors["model"], checkpoints.read(whole).tensors["model"]
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
 def test_what_cannot_be_is_said(program, data, tmp_path, monkeypatch, capsys):

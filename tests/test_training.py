@@ -51,6 +51,33 @@ def test_the_loss_falls():
     assert sum(history[-10:]) < 0.75 * sum(history[:10])
 
 
+def test_the_model_comes_back_on_its_own_device(monkeypatch):
+    """Torch's lazy backend is a second device in every build: it computes, and refuses tensors of the first one."""
+    ts_backend = pytest.importorskip("torch._lazy.ts_backend")
+    ts_backend.init()
+    elsewhere, seen = torch.device("lazy"), set()
+    monkeypatch.setattr(training.Accelerator, "device", property(lambda self: elsewhere))
+
+    class Small(nn.Linear):
+        def forward(self, batch):
+            return super().forward(batch["images"])
+
+    def loss(made, batch):
+        seen.add((made.device.type, batch["images"].device.type))
+        return made.square().mean()
+
+    model, batch = Small(4, 3), {"images": torch.randn(5, 4)}
+    history = training.fit(model, [batch, batch], loss, training.TrainConfig(2))
+    assert seen == {("lazy", "lazy")} and history[1] < history[0]
+    assert model.weight.device.type == "cpu" and model(batch).isfinite().all()  # what fed it before feeds it again
+    with pytest.raises(FloatingPointError):
+        training.fit(model, [{"images": torch.full((5, 4), torch.nan)}], loss, training.TrainConfig(1))
+    assert model.weight.device.type == "cpu"
+    at_home = Small(4, 3).to(elsewhere)
+    training.fit(at_home, [batch], loss, training.TrainConfig(1))
+    assert at_home.weight.device.type == "lazy"
+
+
 @pytest.mark.parametrize("clip_norm", [0.2, 100.0])
 def test_fit_equals_a_hand_written_loop(clip_norm):
     batches = [batch_of(seed=i) for i in range(12)]

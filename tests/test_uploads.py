@@ -143,3 +143,34 @@ def test_transparency_is_kept_and_invisible_colours_do_not_bleed():
     assert (small[small[..., 3] > 0][:, 1] < 10).all()
     palette = halves().convert("P")
     assert open_picture(encoded(palette, transparency=0))[0].mode == "RGBA"
+
+
+@pytest.mark.parametrize(("kind", "remark"), [("TIFF", "It holds several: the first was taken."), ("GIF", "It moves")])
+def test_pages_do_not_move(kind, remark):
+    content = encoded(halves(), kind, save_all=True, append_images=[Image.new("RGB", (60, 40), "green")])
+    picture, remarks = open_picture(content)
+    assert remarks[0].startswith(remark) and np.asarray(picture)[20, 10, 0] > 200
+
+
+def test_a_folder_a_device_and_a_file_without_rights_get_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "holiday").mkdir()
+    with pytest.raises(ValueError, match="no file but a folder or a device. Choose a picture"):
+        open_picture(tmp_path / "holiday")
+    path = tmp_path / "closed.png"
+    path.write_bytes(encoded(halves()))
+
+    def closed(*_, **__):
+        raise PermissionError("not for you")
+
+    monkeypatch.setattr("course_utils.uploads.Image.open", closed)
+    with pytest.raises(ValueError, match="This file may not be read. Give yourself the right"):
+        open_picture(path)
+
+
+def test_a_link_to_another_file_is_read_and_one_to_nowhere_is_said(tmp_path):
+    (tmp_path / "picture.png").write_bytes(encoded(halves()))
+    (tmp_path / "link.png").symlink_to(tmp_path / "picture.png")
+    (tmp_path / "broken.png").symlink_to(tmp_path / "gone.png")
+    assert open_picture(tmp_path / "link.png")[0].size == (60, 40)
+    with pytest.raises(ValueError, match="There is no such file"):
+        open_picture(tmp_path / "broken.png")

@@ -279,7 +279,7 @@ def check_is_sound(answer: Callable) -> None:
                      "and ask for most of a map's sum, not for all of it.")  # fmt: skip
     fooled = [f"{words}. {look}" for words, (subject, look) in wrong.items() if verdict_on(subject)]
     expect(len(fooled) < len(wrong), "Your test accepts every map, even noise. What does it compare?")
-    found = f"Your test accepts {len(fooled)} of {len(wrong)} methods that are wrong. One is {''.join(fooled[:1])}"
+    found = f"Your test accepts {len(fooled)} of {len(wrong)} methods that are wrong, such as {''.join(fooled[:1])}"
     expect(not fooled, found)
 
 

@@ -37,6 +37,8 @@ def check_coalitions(answer: Callable) -> None:
     """coalitions(n) -> (2**n, n) bool, every set once, in any order."""
     for n in (3, 1, 4):
         value = run(answer, n)
+        ragged = isinstance(value, (list, tuple)) and len({len(row) for row in value if hasattr(row, "__len__")}) > 1
+        expect(not ragged, "Rows differ in length. Each has a column for every player: True where it is there.")
         sets = np.asarray(value)
         expect(sets.ndim == 2, f"A table is wanted, a row for each set: ({2**n},{n}). Yours has shape {sets.shape}.")
         rows = {tuple(bool(one) for one in row) for row in sets.tolist()}
@@ -224,15 +226,19 @@ def check_leaks(answer: Callable) -> None:
     """leaks(instead, images, encode_image, z_txt) -> bool: whether the stand-ins alone find their sentences."""
     images, mean = _toys(), _toys().mean(dim=0, keepdim=True)
     z_txt = _encode(images)
-    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(5))
+    noise, lucky = (torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)) for seed in (5, 9))
     fine = {
         "grey": lambda x: torch.full_like(x, 0.5),
         "black": torch.zeros_like,
         "the mean of all pictures": lambda x: mean.expand_as(x),
         "noise": lambda x: noise[: len(x)],
+        "noise, which finds 2 sentences of 40 by luck": lambda x: lucky[: len(x)],
     }
     leaking = {
         "the picture itself, at a tenth of its contrast": lambda x: 0.5 + 0.1 * (x - 0.5),
+        "the same under much noise, by which 3 pictures in 10 find their sentence": lambda x: (
+            0.1 * (x - 0.5) + 0.5 * noise[: len(x)] + 0.25
+        ),
         "a blur that still shows what is where": lambda x: _blocks(x, 4),
         "each picture's own mean colour, where colour is what the sentences speak of": lambda x: _blocks(x, 8),
         "the picture with its upper half grey": lambda x: torch.cat(
@@ -259,7 +265,8 @@ def check_leaks(answer: Callable) -> None:
     expect(not wrongly, f"Your test calls it a leak: {''.join(wrongly[:1])}. {hint} misses, or compare with several "
                         "times 1 / N.")  # fmt: skip
     expect(not missed, f"Your test misses a leak: {''.join(missed[:1])}. Let the stand-ins search all N sentences: "
-                       "their own should be found about once in N.")  # fmt: skip
+                       "their own should be found about once in N, and several times that "
+                       "is a leak.")  # fmt: skip
 
 
 def _table(seed: int, n: int) -> np.ndarray:

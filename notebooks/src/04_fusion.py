@@ -333,7 +333,7 @@ fusion_methods.check_counts(counts)
 # %% [markdown]
 # ## 4 One interface
 # In the package all eight are built by name and called alike: `model(inputs, present)`, a list of M tensors (B,D_m) and a mask (B,M), True where an example has that
-# modality. An absent input becomes zeros, and where a method averages, the absent one is left out of the average.
+# modality. An absent input becomes zeros, and where a method averages, the absent one is left out of the average. Whatever an absent input holds, the answer must stay the same.
 
 # %%
 widths = (8, 8)
@@ -342,6 +342,8 @@ for method in fusion.METHODS:
     model = fusion.build(method, widths, classes=4)
     size = sum(parameter.numel() for parameter in model.parameters())
     print(f"{method:10} {size:6,} weights, logits {tuple(model(example).shape)}")
+    second_gone = torch.tensor([True, False]).expand(len(example[0]), 2)  # (B,M)
+    assert torch.equal(model(example, second_gone), model([example[0], example[1] + 100], second_gone))
 
 # %% [markdown]
 # Bridges for the two products: their last layers must be what we wrote by hand.
@@ -732,12 +734,21 @@ def dropout_mask(count, modalities, rate, generator):
 fusion_methods.check_dropout_mask(dropout_mask)
 
 # %% [markdown]
-# Now the same eight methods with modality dropout at rate 0.5. As before, a stamp that was never recorded has no speech to keep.
+# The package has the same. With three senses at rate 0.5 half of all places are kept, and one more in every row that would be empty, which is one row in eight. A mask the wrong way round would keep far more,
+# and every model would train all the same.
 
 # %%
 from course_utils import balancing
 
+kept = balancing.modality_dropout(20_000, 3, 0.5, torch.Generator().manual_seed(SEED))  # (count,3)
+print(f"kept {kept.double().mean():.3f}, expected {0.5 + 0.5**3 / 3:.3f}")
+assert kept.any(dim=1).all() and abs(kept.double().mean() - (0.5 + 0.5**3 / 3)) < 0.01
 
+# %% [markdown]
+# Now the same eight methods with modality dropout at rate 0.5. As before, a stamp that was never recorded has no speech to keep.
+
+
+# %%
 def dropping(present, rate=0.5):
     def hide(rows, generator):
         kept = balancing.modality_dropout(len(rows), present.shape[1], rate, generator) & present[rows]

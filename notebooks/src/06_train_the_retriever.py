@@ -27,7 +27,7 @@ sizes = session.choose(
     watched_pictures=(20, 100, 1_000),
     cached_pictures=(160, 1_600, 20_000),
     head_steps=(150, 400, 2_000),
-    batch_size=(16, 32, 64),
+    batch_size=(16, 32, 48),
     captions=(1, 1, 5),
     steps=(6, 80, 2_000),
     tower_rate=(3e-5, 1e-4, 5e-5),
@@ -625,12 +625,12 @@ model.zero_grad()
 # Now the long training. It starts from the projections of rung two, which have paid for the first, frozen stage
 # already, and draws from the very pictures of rung two: what it adds is then due to the towers, not to more data. The
 # validation split is watched, checkpoints lie whole on disk (the last and the best are kept), and TensorBoard gets its
-# curves. A run of minutes starts anew each time; where `go_on` is true (an hour on a GPU), running these cells again
-# goes on from the last checkpoint instead.
+# curves. A run of minutes starts anew each time, in a folder that `clear` has emptied (it refuses while another notebook
+# trains into it); where `go_on` is true (an hour on a GPU), running these cells again goes on from the last checkpoint
+# instead. On Colab, mount Drive before the set-up cell (it says how): `artifacts` then lies there, and after a dropped
+# session a new machine goes on where the old one was.
 
 # %%
-import shutil
-
 from course_utils import checkpoints
 
 
@@ -654,7 +654,7 @@ def watch(model):
 runs = session.paths.artifacts / f"lesson_06_{session.profile}_{SEED}"
 home = runs / "retriever"
 if not sizes.go_on:
-    shutil.rmtree(home, ignore_errors=True)
+    checkpoints.clear(home)
 start = copy.deepcopy(model)  # for the experiment after this one
 recipes.save(replace(built(sizes.recipe), recipe=recipe), home)  # beside the checkpoints: recipe and words
 run = training.Run(home, sizes.every, watch, "mean_recall", tensorboard=True, resume=sizes.go_on)
@@ -922,7 +922,7 @@ settings = {"--config": "tiny", "--data": folder, "--dtype": "fp32", "--batch-si
 settings |= {"--steps": sizes.tiny_steps, "--every": sizes.tiny_every, "--seed": SEED}
 options = [str(word) for pair in settings.items() for word in pair]
 command = [sys.executable, str(session.script("train_retriever.py")), *options, "--no-tensorboard"]
-shutil.rmtree(night, ignore_errors=True)
+checkpoints.clear(night)
 
 # %%
 with tempfile.TemporaryFile("w+") as log:
@@ -1030,7 +1030,7 @@ environment = os.environ | loopback | meeting | {"OMP_NUM_THREADS": "1"}
 
 # %%
 twins, both = runs / "two_processes", []
-shutil.rmtree(twins, ignore_errors=True)
+checkpoints.clear(twins)
 with tempfile.TemporaryFile("w+") as log:
     try:
         for rank in ("0", "1"):

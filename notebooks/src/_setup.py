@@ -1,10 +1,18 @@
-# Set-up, the same in every lesson. It installs the course where it is missing, as on Colab.
-import importlib.util
+# Set-up, the same in every lesson. It installs what is missing, as on Colab, and replaces neither torch nor NumPy.
+import importlib
 import subprocess
 import sys
 
-if importlib.util.find_spec("course_utils") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "{install}"], check=True)
+try:
+    from course_utils import installing
+except ImportError:  # the course is not here, or only half of it
+    fetch = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall"]
+    if subprocess.run([*fetch, "course_utils @ git+{address}@{ref}"]).returncode:
+        raise RuntimeError("The course was not fetched: pip says why above. Run this cell again.") from None
+    importlib.invalidate_caches()
+    from course_utils import installing
+
+installing.complete("{extras}")
 
 from course_utils import env, records
 

@@ -13,12 +13,11 @@ Equality first: both ends of each interval, with 20,000 draws, within 3 % of its
 
 import os
 import statistics
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from _results import entry, write
+from _results import entry, seconds, write
 from scipy import stats
 
 from course_utils import intervals
@@ -69,12 +68,6 @@ def check_equality():
         print(f"{method}: ends within {apart.max():.1%} of the interval's width")
 
 
-def seconds(call, *arguments):
-    before = time.process_time()
-    call(*arguments)
-    return time.process_time() - before
-
-
 def main():
     check_equality()
     ratios, own = {}, []
@@ -84,9 +77,9 @@ def main():
         for _ in range(REPETITIONS):
             for method in NAMES:
                 mine = statistics.median(
-                    seconds(intervals.bootstrap, values, groups, DRAWS, 0.95, method) for _ in range(5)
+                    seconds(intervals.bootstrap, values, groups, DRAWS, 0.95, method)[0] for _ in range(5)
                 )
-                theirs = seconds(scipys, sums, counts, method, DRAWS, batch)
+                theirs, _ = seconds(scipys, sums, counts, method, DRAWS, batch)
                 ratios.setdefault((method, suffix), []).append(theirs / mine)
                 own += [mine] if (method, suffix) == ("bca", "") else []
                 print(f"{method}{suffix}: {mine:.4f} s and {theirs:.3f} s", flush=True)

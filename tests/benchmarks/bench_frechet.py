@@ -10,13 +10,12 @@ rows of these features: the bias of small sets, as a share of the distance that 
 
 import os
 import statistics
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from _results import entry, write
+from _results import entry, seconds, write
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from course_utils import distances
@@ -47,12 +46,6 @@ def torchmetrics_of(x, y):
     metric.update(torch.from_numpy(x), real=True)
     metric.update(torch.from_numpy(y), real=False)
     return metric.compute().item()
-
-
-def seconds(call, *arguments):
-    before = time.process_time()
-    result = call(*arguments)
-    return time.process_time() - before, result
 
 
 def main():

@@ -14,13 +14,12 @@ opencv-python-headless, are not among the course's packages; its two entries are
 """
 
 import os
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 import torch.nn.functional as F
-from _results import entry, write
+from _results import entry, seconds, write
 from captum.attr import LayerGradCam
 from torch import nn
 
@@ -77,12 +76,6 @@ def forward(model, image):
         return model(image)
 
 
-def seconds(run):
-    before = time.process_time()
-    run()
-    return time.process_time() - before
-
-
 def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -121,7 +114,7 @@ def main():
     times = {name: [] for name in ways}
     for _ in range(REPETITIONS):
         for name, run in ways.items():  # interleaved: a busy minute slows all of them
-            times[name].append(seconds(run))
+            times[name].append(seconds(run)[0])
     middle = {name: sorted(some)[REPETITIONS // 2] for name, some in times.items()}
     print(", ".join(f"{name} {1000 * value:.0f} ms" for name, value in middle.items()))
 

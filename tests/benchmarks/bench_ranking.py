@@ -17,14 +17,13 @@ scores are positive, and chance for a constant scorer. Where scores are not posi
 
 import os
 import statistics
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytrec_eval
 import torch
-from _results import entry, write
+from _results import entry, seconds, write
 from clip_benchmark.metrics import zeroshot_retrieval as clip_benchmark
 from torchmetrics import MetricCollection, retrieval
 
@@ -116,13 +115,6 @@ def check_equality(scores, trec_eval):
     np.testing.assert_allclose(chance["text_to_image"]["hit_rate_at_10"], 10 / PICTURES)
     np.testing.assert_allclose(chance["image_to_text"]["true_recall_at_10"], 10 / len(OWNERS))
     print("equal to pytrec_eval, clip_benchmark and, above zero, torchmetrics; a constant scorer gets chance")
-
-
-def seconds(call, *arguments):
-    """(CPU seconds, result)."""
-    before = time.process_time()
-    result = call(*arguments)
-    return time.process_time() - before, result
 
 
 def main():

@@ -196,6 +196,16 @@ def leaks_by_drop(instead, images, encode_image, z_txt):
     return bool((encode_image(instead(images)) * z_txt).sum(dim=1).mean() > before - 1e-3)
 
 
+def leaks_by_half(instead, images, encode_image, z_txt):
+    scores = encode_image(instead(images)) @ z_txt.T
+    return bool((scores.argmax(dim=1) == torch.arange(len(scores))).float().mean() > 0.5)
+
+
+def leaks_by_one(instead, images, encode_image, z_txt):
+    scores = encode_image(instead(images)) @ z_txt.T
+    return bool((scores.argmax(dim=1) == torch.arange(len(scores))).float().mean() > 1 / len(scores))
+
+
 def leaks_to_all(instead, images, encode_image, z_txt):
     encode_image(images)
     return True
@@ -240,6 +250,7 @@ WRONG = {
         (lambda n: [[k == i for i in range(n)] for k in range(n)], "Nobody is a set too"),
         (lambda n: torch.cat([coalitions(n), coalitions(n)[:1]]), "comes twice"),
         (lambda n: np.arange(2**n), "A table is wanted"),
+        (lambda n: [c for k in range(n + 1) for c in itertools.combinations(range(n), k)], "Rows differ in length"),
         (lambda n: np.random.default_rng(0).random((2**n, n + 1)) < 0.5, "one a player"),
     ],
     "8.3": [
@@ -309,6 +320,8 @@ WRONG = {
         (leaks_equal, "never finds a leak"),
         (leaks_to_all, "calls everything a leak"),
         (leaks_by_drop, "misses a leak|never finds"),
+        (leaks_by_one, "by luck"),
+        (leaks_by_half, "several times that is a leak"),
         (leaks_one, "calls it a leak|misses a leak"),
         (asserting, "no assert"),
     ],

@@ -637,7 +637,7 @@ CASES["9.9"] = (
         ),
         (
             lambda c, r, b, n: max(
-                abs((r[(c > k / b) & (c <= (k + 1) / b)] - c[(c > k / b) & (c <= (k + 1) / b)])).mean()
+                abs(r[(c > k / b) & (c <= (k + 1) / b)] - c[(c > k / b) & (c <= (k + 1) / b)]).mean()
                 for k in range(b)
                 if ((c > k / b) & (c <= (k + 1) / b)).sum() >= n
             ),

@@ -127,5 +127,4 @@ check_all_found(all_found)
 
 # %% tags=["hidden"]
 def cases():
-    for n, right, k in ((12, 3, 7), (20, 4, 3), (9, 1, 9), (40, 2, 11)):
-        yield n, right, k
+    yield from ((12, 3, 7), (20, 4, 3), (9, 1, 9), (40, 2, 11))
