@@ -41,6 +41,7 @@ check: $(VENV)/.has-test
 notebooks: $(VENV)/.has-test
 	$(BIN)/python notebooks/build.py --execute
 
+course: export COURSE_PROFILE = cpu
 course: notebooks
 	$(BIN)/python data_scripts/write_readme.py
 	$(BIN)/python data_scripts/write_mistakes.py

@@ -23,6 +23,8 @@ def stand_in(images, kind: str = "grey"):
     a deviation of an eighth of its shorter side. A fourth choice, a background, is a picture of your own: make sure
     that it does not show what you ask about. Raises ValueError for another kind or shape.
     """
+    if not images.is_floating_point():
+        raise ValueError(f"stand_in: images must be floats in [0, 1]; got {images.dtype}. Divide bytes by 255.")
     if images.ndim != 4 or kind not in STAND_INS:
         raise ValueError(f"stand_in: images {tuple(images.shape)} must be (B,3,H,W), and {kind!r} one of {STAND_INS}.")
     if kind == "grey":

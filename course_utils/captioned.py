@@ -43,6 +43,10 @@ class Feed:
         side = pictures.pixels.shape[1]
         if not isinstance(size, numbers.Integral) or not isinstance(captions, numbers.Integral):
             raise ValueError(f"Feed: size={size!r} and captions={captions!r} must be whole numbers.")
+        if pictures.pixels.dtype != np.uint8:
+            raise ValueError(
+                f"Feed: pixels must be uint8, 0 to 255; got {pictures.pixels.dtype}, which would turn black."
+            )
         if not 1 <= size <= side:
             raise ValueError(f"Feed: size={size} is outside 1..{side}, the side of the pixels; prepare larger ones.")
         self.factor = side // size  # pixels averaged in each direction
@@ -143,7 +147,9 @@ class Batches:
         return about | {"texts": digest, "batch_size": self.batch_size, "seed": self.seed}
 
     def skip(self, count: int) -> Batches:
-        """The same series without its first `count` batches."""
+        """The same series without its first `count` batches. Raises ValueError below 0."""
+        if count < 0:
+            raise ValueError(f"skip: count={count}; a series begins with its first batch.")
         return replace(self, begin=self.begin + count)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:

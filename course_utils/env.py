@@ -71,7 +71,7 @@ class Session:
         number = str(self.dtype).removeprefix("torch.")
         versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "transformers", "numpy"))
         return (
-            f"Lesson {self.lesson}, profile {self.profile}, {_device_name(self.device)}, {number}, seed {self.seed}. "
+            f"Lesson {self.lesson}, profile {self.profile}, {_device_name(self.device)}, {number}, seed {self.seed}.\n"
             f"Python {platform.python_version()}, {versions}, course {_version('course_utils')}."
         )
 

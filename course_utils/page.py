@@ -38,11 +38,13 @@ _STYLE = """
 .found img {width: 160px; height: 160px; object-fit: contain; display: block; margin: 0 auto 8px; background: white}
 .found .score, .captions .score {font-weight: 700; font-variant-numeric: tabular-nums}
 .words {display: flex; flex-wrap: wrap; gap: 4px; margin-top: 6px; font-size: 13px; line-height: 1.3}
-.words span {padding: 2px 6px; border-radius: 4px; color: #111; background-color: white}
+.words span {padding: 2px 6px; border-radius: 4px; background-color: white}
+.words span, .words bdi {color: #111 !important} /* on white in a dark page too, where Gradio makes all words light */
 .upload {display: flex; flex-wrap: wrap; gap: 24px; align-items: flex-start}
 .upload img {max-width: 240px; max-height: 240px; background: white; border: 1px solid var(--border-color-primary)}
 .captions {margin: 0; padding-left: 1.6em} .captions li {margin: 4px 0}
 .remark {margin: 6px 0} .trouble {margin: 6px 0; padding: 8px 12px; border-left: 4px solid #b2182b; font-weight: 600}
+button[role=tab][aria-selected=true] {color: var(--body-text-color) !important}
 footer {display: none !important}
 """
 

@@ -44,6 +44,9 @@ def show(figure: Figure | Axes | Sequence[Axes], alt: str) -> None:
         print(f"[figure: {alt}]")
         return
     palette = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    ground, colours = palette.getpixel((0, 0)), palette.getpalette()
+    colours[3 * ground : 3 * ground + 3] = [255, 255, 255]  # not nearly white: on a white page that is a grey box
+    palette.putpalette(colours)
     buffer = io.BytesIO()  # 256 colours are a quarter of the bytes: notebooks stay small
     palette.save(buffer, format="png", optimize=True)
     png = base64.b64encode(buffer.getvalue()).decode()
@@ -77,12 +80,13 @@ def bars(
         ends = np.asarray(intervals, dtype=float)[:, 1]
         error = np.abs(np.asarray(intervals, dtype=float).T - values)  # (2,N)
     ax.barh(rows, values, height=0.6, color=COLOURS[colour], xerr=error, ecolor="black", capsize=3)
+    beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+    beside["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # no line runs through a number
     for row, value, end in zip(rows, values, ends):
-        ax.annotate(f"{value:.2f}", (end, row), xytext=(5, 0), textcoords="offset points", va="center")
+        ax.annotate(f"{round(value, 2) + 0.0:.2f}", (end, row), **beside)  # no "-0.00"
     if chance is not None:
         ax.axvline(chance, color=COLOURS["neutral"], linestyle="--")
-        below = (chance, len(values) - 0.3)  # a free row under the bars
-        ax.annotate(f"chance {chance:.3g}", below, xytext=(5, 0), textcoords="offset points", va="center")
+        ax.annotate(f"chance {chance:.3g}", (chance, len(values) - 0.3), **beside)  # in a free row under the bars
     ax.set_yticks(rows, labels)
     ax.set_ylim(len(values) - (0.5 if chance is None else 0.0), -0.5)
     ax.margins(x=0.15)
@@ -151,7 +155,10 @@ def gallery(
         raise ValueError("No pictures to show.")
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    _, grid = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.0 * rows), squeeze=False, layout="constrained")
+    titles = [_wrap(title) for title in titles]
+    longest = max((title.count("\n") + 1 for title in titles), default=0)
+    size = (1.7 * columns, (2.0 + 0.14 * max(0, longest - 3)) * rows)  # three lines fit, each further one takes 0.14
+    _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for index, ax in enumerate(grid.flat):
         for side in ax.spines.values():
             side.set_visible(False)
@@ -162,7 +169,7 @@ def gallery(
         ax.imshow(pictures[index], cmap="gray" if np.ndim(pictures[index]) == 2 else None)
         marked = index < len(ticked) and ticked[index]
         if index < len(titles):
-            ax.set_xlabel(("✓ " if marked else "") + _wrap(titles[index]), fontsize=8)
+            ax.set_xlabel(("✓ " if marked else "") + titles[index], fontsize=8)
         if marked:
             for side in ax.spines.values():
                 side.set(visible=True, color=COLOURS["sound"], linewidth=3)
@@ -170,8 +177,8 @@ def gallery(
 
 
 def _wrap(text: str, width: int = 22) -> str:
-    """At most three lines of `width` characters; the rest becomes an ellipsis."""
-    return "\n".join(textwrap.wrap(text, width, max_lines=3, placeholder=" …"))
+    """At most six lines of `width` characters: every caption of a scene is whole. The rest becomes an ellipsis."""
+    return "\n".join(textwrap.wrap(text, width, max_lines=6, placeholder=" …"))
 
 
 def _ink(ground: Sequence[float]) -> str:
@@ -207,7 +214,11 @@ def arrows(vectors: np.ndarray, names: Sequence[str], ax: Axes | None = None) ->
         ax.annotate(name, vector, xytext=(6, -10), textcoords="offset points")  # black: orange is too pale for words
     low, high = min(0.0, vectors.min()), max(0.0, vectors.max())
     ax.set(
-        xlim=(low - 0.5, high + 1), ylim=(low - 0.5, high + 1), aspect="equal", xlabel="first number", ylabel="second"
+        xlim=(low - 0.5, high + 1),
+        ylim=(low - 0.5, high + 1),
+        aspect="equal",
+        xlabel="first number",
+        ylabel="second number",
     )
     _bare(ax)
     return ax

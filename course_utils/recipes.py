@@ -79,7 +79,7 @@ def build(recipe: Recipe, captions: Sequence[str] = (), pretrained: bool = True)
     which weights, from where, and what to use instead.
     """
     if recipe.text == "words":
-        if not any(one.split() for one in captions):
+        if isinstance(captions, str) or not any(isinstance(one, str) and one.split() for one in captions):
             raise ValueError(
                 f"build: {recipe.name!r} knows the words of its captions alone; pass captions=train.texts."
             )

@@ -17,6 +17,8 @@ def encode(model, feed, batch_size: int = 64) -> tuple[torch.Tensor, torch.Tenso
     Pictures are cut from the middle, none is mirrored; captions of like length are encoded together. model: has
     encode_image and encode_text, as `models.DualEncoder`; it is called in the mode in which it is.
     """
+    if batch_size < 1:
+        raise ValueError(f"encode: batch_size={batch_size}; at least one picture at a time.")
     device = next(model.parameters()).device
     z_img = [model.encode_image(feed.images(range(i, min(i + batch_size, len(feed)))).to(device)).float().cpu()
              for i in range(0, len(feed), batch_size)]  # fmt: skip

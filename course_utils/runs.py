@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import numbers
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ class Run:
     resume: bool = False
 
     def __post_init__(self):
-        if self.every < 1 or (self.judge and self.evaluate is None):
+        if not isinstance(self.every, numbers.Integral) or self.every < 1 or (self.judge and self.evaluate is None):
             raise ValueError(f"Run: every must be at least 1, and judge={self.judge!r} needs evaluate; got {self}.")
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ModuleNotFoundError(

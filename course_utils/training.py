@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -48,8 +49,13 @@ class TrainConfig:
     still_norms: bool = False
 
     def __post_init__(self):
-        if not (self.steps >= 1 and self.learning_rate > 0 and self.clip > 0):  # so that NaN fails too
-            raise ValueError(f"TrainConfig: steps, learning_rate and clip must be positive; got {self}.")
+        counts = (self.steps, self.warmup, self.frozen, self.chunk)
+        if not all(isinstance(one, numbers.Integral) for one in counts):
+            raise ValueError(f"TrainConfig: steps, warmup, frozen and chunk must be whole numbers; got {self}.")
+        if not (self.steps >= 1 and self.learning_rate > 0 and self.clip > 0 and self.weight_decay >= 0):  # nor NaN
+            raise ValueError(
+                f"TrainConfig: steps, learning_rate and clip must be positive, weight_decay 0 or more; got {self}."
+            )
         if self.dtype not in _PRECISION:
             raise ValueError(f"TrainConfig: dtype {self.dtype} is not one of {', '.join(map(str, _PRECISION))}.")
         if self.schedule not in ("cycle", "cosine"):

@@ -160,7 +160,10 @@ def report(facts: list[dict], stored: list[dict], failures: list[Failure], root:
         of_kind = [failure for failure in failures if failure.kind == kind]
         if of_kind:
             lines += [f"## {len(of_kind)} x {kind}: {ADVICE[kind]}", ""]
-            lines += [f"- `{failure.where}`: {failure.line}" for failure in of_kind] + [""]
+            alike = {failure.line: [one.where for one in of_kind if one.line == failure.line] for failure in of_kind}
+            for line, (first, *others) in alike.items():
+                lines.append(f"- `{first}`{f' and {len(others)} more' if others else ''}: {line}")
+            lines.append("")
     far = [row for row in rows if not row["inside"] or abs(row["moved"] or 0) >= 0.1]
     lines += ["## Facts", "", "| lesson | profile | fact | stored | now | band | inside | moved by band widths |"]
     lines += ["|---|---|---|---|---|---|---|---|", *map(_fact_row, far), ""]
@@ -218,7 +221,8 @@ def _key(fact: dict) -> tuple:
 
 
 def _first(text: str) -> str:
-    return next((line.strip()[:400] for line in text.splitlines() if line.strip()), "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[: 2 if lines and lines[0].endswith("Error:") else 1])[:400]  # a bare name says too little
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TITLE = re.compile(r"^# #+ Exercise (\d+\.\d+): (.*)$", re.MULTILINE)
 HEAD = """# What learners get wrong, and what they read
 
-Written by `python data_scripts/write_mistakes.py` from the wrong answers in `tests/checks`. Numbers in a message are those
-of the answer that was tried; answers that stop with an error of their own are left out. *Class edition* marks an exercise that
-takes another's place where a class is graded (TEACHING.md).
+Written by `python data_scripts/write_mistakes.py` from the wrong answers in `tests/checks`. Numbers in a message are
+those of the answer that was tried; answers that stop with an error of their own are left out. *Class edition* marks an
+exercise that takes another's place where a class is graded (TEACHING.md).
 """
 
 

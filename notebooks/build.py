@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -186,7 +187,12 @@ def rescue(path, fresh):
     copied, number = folder / path.name, 2
     while copied.exists() and not filecmp.cmp(path, copied, shallow=False):  # an earlier copy is somebody's work too
         copied, number = folder / f"{path.stem}-{number}.ipynb", number + 1
-    shutil.copy2(path, copied)
+    part = copied.with_suffix(".part")
+    try:
+        shutil.copy2(path, part)
+        part.replace(copied)
+    finally:
+        part.unlink(missing_ok=True)  # of a full disk, which ends the build before it replaces anything
     print(f"{path.stem}: somebody has worked in this notebook; a copy is in {copied.relative_to(HERE.parent)}")
 
 
@@ -219,16 +225,22 @@ def execute(notebook, path):
     from course_utils import records
 
     profile = os.environ.setdefault("COURSE_PROFILE", "cpu")
-    running = copy.deepcopy(notebook)
+    # A folder of its own: what is solved here is no learner's progress, and nobody's progress is stored in a lesson.
+    own = Path(os.environ.get("COURSE_ARTIFACTS") or HERE.parent / "artifacts").absolute() / "executed" / path.stem
+    shutil.rmtree(own, ignore_errors=True)
+    print(f"{path.stem}: running in profile {profile} ...", flush=True)
+    start, running = time.monotonic(), copy.deepcopy(notebook)
     client = NotebookClient(running, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(HERE)}})
     client.record_timing, client.store_widget_state, client.coalesce_streams = False, False, True
     try:
-        client.execute()
+        client.execute(env=os.environ | {"COURSE_ARTIFACTS": str(own)})
     except (CellControlSignal, DeadKernelError) as error:  # an error in a cell, or out of time; or out of memory
         failed = HERE.parent / "artifacts" / "failed" / path.name
         write(running, failed)
         where = f"lesson {path.stem[:2]}, {failure(running, error)}"
+        print(f"{path.stem}: stopped after {time.monotonic() - start:.0f} s", flush=True)
         return [f"{where}; see {failed.relative_to(HERE.parent)}\n{error}"]
+    shutil.rmtree(own, ignore_errors=True)
     running.metadata = notebook.metadata
     for cell, clean in zip(running.cells, notebook.cells):
         cell.metadata = clean.metadata
@@ -236,7 +248,9 @@ def execute(notebook, path):
             cell.outputs = [kept for kept in map(tidy, cell.outputs) if kept]
     write(running, path)
     found = [f"{path.stem}: {problem}" for problem in output_problems(running)]
-    return found + records.check(records.read_notebook(path), path.stem[:2], profile)
+    found += records.check(records.read_notebook(path), path.stem[:2], profile)
+    print(f"{path.stem}: {len(found) or 'no'} problems after {time.monotonic() - start:.0f} s", flush=True)
+    return found
 
 
 def tidy(output):

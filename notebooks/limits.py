@@ -13,7 +13,7 @@ TAGS = {"parameters", "exercise", "check", "solution", "nbval-check-output"}  # 
 REGION = re.compile(r"^([ \t]*)# BEGIN SOLUTION\n(.*?)^[ \t]*# END SOLUTION\n?", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ Exercise (\d+\.\d+)", re.MULTILINE)
 EFFORT = re.compile(r"Difficulty ([123]) of 3, about \d+ minutes?\.")
-BARE_IMAGE = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt=\"[^\"]+\")[^>]*>")
+BARE_IMAGE = re.compile(r"!\[\s*\][\[(]|<img(?![^>]*\balt=([\"'])\s*[^\"'\s])[^>]*>")
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # what papermill adds to a notebook that it runs
 MAX_BYTES = 500_000
 

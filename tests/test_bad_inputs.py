@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from course_utils import (
+    absence,
     captioned,
     checkpoints,
     entities,
@@ -27,12 +28,15 @@ from course_utils import (
     flickr30k,
     metrics,
     ranking,
+    recipes,
     records,
+    runs,
     scenes,
     shapley,
     stamps,
     text,
     towers,
+    training,
     uploads,
 )
 
@@ -142,6 +146,26 @@ CALLS = {
     "a batch of half a step": (lambda: pairs().batches(2, 1.5, 0), "steps=1.5 .*must be whole numbers, 0 or more"),
     "a feed with a seed below zero": (lambda: pairs().batches(2, 1, -1), "seed=-1 must be whole numbers, 0 or more"),
     "a feed of no size": (lambda: pairs(size="8"), "size='8' and captions=1 must be whole numbers"),
+    "pixels from 0 to 1": (
+        lambda: captioned.Feed(SimpleNamespace(pixels=np.zeros((2, 8, 8, 3)), texts=["a"]), None, 8),
+        "pixels must be uint8, 0 to 255; got float64",  # every picture was black
+    ),
+    "a series before its beginning": (lambda: pairs().batches(2, 2, 0).skip(-1), "count=-1; a series begins with"),
+    "bytes that something stands for": (
+        lambda: absence.stand_in(torch.zeros(1, 3, 4, 4, dtype=torch.uint8)),
+        "floats in .* got torch.uint8. Divide bytes by 255",  # grey was black
+    ),
+    # trainings
+    "two and a half steps": (
+        lambda: training.TrainConfig(2.5),
+        "steps, warmup, frozen and chunk must be whole numbers",
+    ),
+    "weights that grow by themselves": (lambda: training.TrainConfig(3, weight_decay=-1.0), "weight_decay 0 or more"),
+    "a checkpoint every step and a half": (lambda: runs.Run("x", every=1.5), "every must be at least 1"),
+    "one caption for captions": (
+        lambda: recipes.build(recipes.RECIPES["tiny"], "a red bird"),
+        "'tiny' knows the words of its captions alone",  # and learned their letters
+    ),
     # files
     "an upload that has gone": (lambda: uploads.open_picture("no/such/file.png"), "no such file. Was it moved"),
     "a name that no file has": (lambda: uploads.open_picture("a\0b"), "no such file"),
@@ -354,6 +378,22 @@ def test_a_program_says_what_is_wrong_in_a_line(script, exported, tmp_path, monk
     assert (tmp_path / "FILE").read_text() == "the user's"
 
 
+@pytest.mark.parametrize("name", ["export_scenes", "prepare_flickr30k"])
+def test_a_variable_that_is_nobodys_home_is_said(script, monkeypatch, capsys, name):
+    monkeypatch.setenv("COURSE_DATA", "~nobody_is_called_so/data")
+    assert script(f"data_scripts/{name}.py").main([]) == 2
+    assert capsys.readouterr().err.strip().endswith("which is nobody's home: name another folder.")
+
+
+def test_a_profile_of_a_machine_that_is_not_there_is_said(script, exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_PROFILE", "gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    given = ["--config", "tiny", "--data", str(exported.ready), "--out", str(tmp_path / "out")]
+    assert script("data_scripts/train_retriever.py").main(given) == 2
+    assert "Profile 'gpu' needs CUDA, and torch sees none" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A small course: one lesson, built, with the programs of the real one."""
@@ -383,35 +423,50 @@ def run(folder, *words):
 
 
 @pytest.mark.parametrize(
+    ("part", "content", "says"),
+    [
+        ("notebooks/98_mini.ipynb", b"", "98_mini.ipynb is no whole notebook"),
+        ("notebooks/98_mini.ipynb", b"\xff\xfe\0", "Keep what you need, delete it, build again"),
+        ("notebooks/solutions/98_mini.ipynb", b"{}", "98_mini.ipynb is no whole notebook"),
+        ("notebooks/solutions/98_mini.ipynb", b"[]", "98_mini.ipynb is no whole notebook"),
+        ("notebooks/src/98_mini.py", b"# %% [markdown]\n# \xe9", "98_mini: 98_mini.py is not UTF-8 text"),
+        ("pyproject.toml", b"[", "98_mini: pyproject.toml is damaged, or lacks an entry"),
+        ("pyproject.toml", b"[project]\n", "lacks an entry ('urls')"),
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["--check"]], ids=["build", "check"])
+def test_a_damaged_lesson_is_said_and_stays_as_it_is(script, checkout, monkeypatch, capsys, part, content, says, words):
+    build = script("notebooks/build.py")
+    monkeypatch.setattr(build, "HERE", checkout / "notebooks")
+    (checkout / part).write_bytes(content)
+    before = files(checkout)
+    assert build.main(words) == 1
+    error = capsys.readouterr().err
+    assert says in error and len(error.splitlines()) == 1
+    assert files(checkout) == before
+
+
+@pytest.mark.parametrize(
     ("part", "content", "words", "says"),
     [
-        ("notebooks/98_mini.ipynb", b"", ["notebooks/build.py"], "98_mini.ipynb is no whole notebook"),
-        (
-            "notebooks/98_mini.ipynb",
-            b"\xff\xfe\0",
-            ["notebooks/build.py"],
-            "Keep what you need, delete it, build again",
-        ),
-        ("notebooks/solutions/98_mini.ipynb", b"{}", ["notebooks/build.py", "--check"], "is no whole notebook"),
-        ("notebooks/solutions/98_mini.ipynb", b"[]", ["notebooks/build.py"], "is no whole notebook"),
-        ("notebooks/src/98_mini.py", b"# %% [markdown]\n# \xe9", ["notebooks/build.py"], "98_mini.py is not UTF-8"),
-        ("pyproject.toml", b"[", ["notebooks/build.py"], "98_mini: pyproject.toml is damaged, or lacks an entry"),
-        ("pyproject.toml", b"[project]\n", ["notebooks/build.py"], "lacks an entry ('urls')"),
         ("FILE", b"", ["notebooks/build.py", "--nbgrader", "FILE"], "build.py: "),
         ("FILE", b"", ["notebooks/build.py", "98", "55"], "no lesson 55; there are 98_mini"),
-        ("FILE", b"", ["notebooks/build.py", ""], "no lesson"),
         ("README.md", b"no markers\n", ["data_scripts/write_readme.py"], "needs one line <!-- lessons: begin -->"),
         ("FILE", b"", ["data_scripts/write_readme.py"], "98_mini.ipynb holds no records: run notebooks/build.py"),
         ("notebooks/solutions/98_mini.ipynb", b"{", ["data_scripts/write_readme.py"], "README.md is as it was"),
     ],
 )
-def test_a_damaged_checkout_is_said_and_nothing_is_lost(checkout, part, content, words, says):
+def test_a_program_of_the_course_ends_in_one_line(checkout, part, content, words, says):
     (checkout / part).write_bytes(content)
-    before = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    before = files(checkout)
     status, error = run(checkout, *words)
     assert status == 1 and says in error and "Traceback" not in error and len(error.strip().splitlines()) == 1
-    after = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    assert after == before
+    assert files(checkout) == before
+
+
+def files(folder):
+    """Every file below with its bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")

