@@ -1,4 +1,4 @@
-"""Write MISTAKES.md: what learners get wrong, exercise by exercise, in the words that the checks have for it.
+"""Write notebooks/MISTAKES.md: what learners get wrong, exercise by exercise, in the words that the checks have for it.
 
 python data_scripts/write_mistakes.py            from a checkout; runs the wrong answers that tests/checks holds
 python data_scripts/write_mistakes.py 0.2 2.3    print these exercises alone
@@ -125,7 +125,7 @@ def main(wanted: list[str]) -> None:
     if wanted:
         print(text)
     else:
-        (ROOT / "MISTAKES.md").write_text(text, encoding="utf-8")
+        (ROOT / "notebooks" / "MISTAKES.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
