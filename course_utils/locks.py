@@ -36,7 +36,7 @@ def _locked(folder: Path, path: Path):
         import fcntl
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
+        for _ in range(100):  # not for ever: some network folders number their files anew each time
             lock = path.open("a")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from packing import BuildError, alone, require_disk
+from packing import BuildError, alone, data_folder, require_disk
 from PIL import Image
 from resizing import write_text
 from tqdm import tqdm
@@ -126,11 +126,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="which scenes (default 0)")
     parser.add_argument("--out", type=Path, help="folder to write (default: data/scenes_raw, or below $COURSE_DATA)")
     options = parser.parse_args(arguments)
-    checkout = Path(__file__).resolve().parent.parent
-    out = options.out or Path(os.environ.get("COURSE_DATA") or checkout / "data").expanduser() / "scenes_raw"
     counts = {split: getattr(options, split) for split in DEFAULTS}
     started = time.perf_counter()
     try:
+        out = options.out or data_folder() / "scenes_raw"
         if min(counts.values()) < 1:
             raise BuildError("Each split needs one picture or more.")
         if not 32 <= options.size <= 1024:

@@ -289,13 +289,13 @@ def table(found):
     lines.append("|---|---|---|---|---|---|---|---|---|")
     for number, rows in found.items():
         if not rows:
-            lines.append(f"| {number} | nothing: its models are small and stay on the CPU | | | | | | 0 | 0 % |")
             continue
         top = max(rows, key=lambda one: one.peak)
         parts = [top.parameters, top.gradients, top.moments, top.batch + top.activations, top.others, top.peak]
         cells = " | ".join(f"{part / 1e9:.2f}" for part in parts)
         lines.append(f"| {number} | {top.what} | {cells} | {top.peak / USABLE:.0%} |".replace("%", " %"))
-    return "\n".join(lines)
+    idle = ", ".join(number for number, rows in found.items() if not rows)
+    return "\n".join(lines) + (f"\n\nNothing of {idle} reaches the card: their models stay on the CPU." if idle else "")
 
 
 def main(arguments=None):

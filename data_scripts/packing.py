@@ -29,6 +29,15 @@ class BuildError(Exception):
     """A build that cannot go on. The message says what is wrong, where, and how to mend it."""
 
 
+def data_folder() -> Path:
+    """Where downloads and exports go unless it is said otherwise: $COURSE_DATA, else the checkout's `data`."""
+    chosen = os.environ.get("COURSE_DATA")
+    try:
+        return Path(chosen).expanduser() if chosen else DATA.parent.parent / "data"
+    except RuntimeError as error:  # ~NAME of somebody who is not known here
+        raise BuildError(f"COURSE_DATA is {chosen!r}, which is nobody's home: name another folder.") from error
+
+
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[None]:
     """Let one run at a time work in the folder `out`, which is made; a second one says that it waits, and does.
@@ -56,7 +65,7 @@ def _locked(out: Path):
     except ImportError:
         out.mkdir(parents=True, exist_ok=True)
         return None
-    while True:
+    for _ in range(100):  # not for ever: some network folders number their files anew each time
         out.mkdir(parents=True, exist_ok=True)
         try:
             lock = (out / ".lock").open("w")
@@ -74,6 +83,7 @@ def _locked(out: Path):
             if os.path.samestat(os.fstat(lock.fileno()), (out / ".lock").stat()):
                 return lock
         lock.close()  # the run that was here has removed this file: lock the one that is there now
+    return None
 
 
 def require_disk(folder: Path, needed: int) -> None:

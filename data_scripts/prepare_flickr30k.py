@@ -25,7 +25,7 @@ import flickr30k_sources
 import shards
 from downloads import Damaged
 from flickr30k_sources import Offer
-from packing import BuildError, alone, require_disk
+from packing import BuildError, alone, data_folder, require_disk
 from resizing import Plan
 from tqdm import tqdm
 
@@ -215,11 +215,6 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _out(dataset: str) -> Path:
-    checkout = Path(__file__).resolve().parent.parent
-    return Path(os.environ.get("COURSE_DATA") or checkout / "data").expanduser() / dataset
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line: see the top of this file. Returns 0, 2 after an error that it has explained, 130 when stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -244,8 +239,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--set is a name of letters, digits, points, - and _, such as scenes; not {chosen.set!r}")
     if "" in (chosen.source, chosen.captions):
         parser.error("--source and --captions cannot be empty: is a variable of your shell not set?")
-    out = chosen.out or _out(chosen.set)
     try:
+        out = chosen.out or data_folder() / chosen.set
         if chosen.verify:
             number = flickr30k.verify(out, lambda files: tqdm(files, unit="file"))
             print(f"{out}: {number:,} files are as they were written.")

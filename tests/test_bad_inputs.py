@@ -378,6 +378,22 @@ def test_a_program_says_what_is_wrong_in_a_line(script, exported, tmp_path, monk
     assert (tmp_path / "FILE").read_text() == "the user's"
 
 
+@pytest.mark.parametrize("name", ["export_scenes", "prepare_flickr30k"])
+def test_a_variable_that_is_nobodys_home_is_said(script, monkeypatch, capsys, name):
+    monkeypatch.setenv("COURSE_DATA", "~nobody_is_called_so/data")
+    assert script(f"data_scripts/{name}.py").main([]) == 2
+    assert capsys.readouterr().err.strip().endswith("which is nobody's home: name another folder.")
+
+
+def test_a_profile_of_a_machine_that_is_not_there_is_said(script, exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_PROFILE", "gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    given = ["--config", "tiny", "--data", str(exported.ready), "--out", str(tmp_path / "out")]
+    assert script("data_scripts/train_retriever.py").main(given) == 2
+    assert "Profile 'gpu' needs CUDA, and torch sees none" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A small course: one lesson, built, with the programs of the real one."""

@@ -807,7 +807,7 @@ axes.plot([0, 1], [0, 1], linestyle="--", color=plotting.COLOURS["neutral"], lab
 for name, curve_of, colour in (("as trained", before, "text"), ("temperature fitted", after, "image")):
     marker = plotting.MARKERS[colour]
     axes.plot(curve_of.confidence, curve_of.accuracy, color=plotting.COLOURS[colour], marker=marker, label=name)
-axes.set(xlabel="confidence", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
+axes.set(xlabel="confidence", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
 axes.set_title(f"ECE {before.expected_error:.2f} as trained, {after.expected_error:.2f} with T = {warmth:.2f}")
 axes.legend(frameon=False)
 plotting.show(
