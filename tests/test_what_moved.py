@@ -231,6 +231,19 @@ def test_time_and_memory_have_kinds_of_their_own(moved, runs):
     ]
 
 
+def test_what_the_suite_judged_is_not_judged_again(moved, runs, tmp_path, capsys):
+    def slow(fact):
+        fact["seconds"], fact["profile"] = 10_000, "smoke"
+
+    path = runs(slow) / "09_metrics-cpu.ipynb"
+    path.rename(path.with_name("09_metrics-smoke.ipynb"))
+    assert moved.main(["--runs", str(path.parent)]) == 1
+    assert "took 10000 s" in capsys.readouterr().out
+    (tmp_path / "green.xml").write_text("<testsuites/>")
+    assert moved.main(["--runs", str(path.parent), "--junit", str(tmp_path / "green.xml")]) == 0
+    assert "| 09 | smoke |" in capsys.readouterr().out
+
+
 def test_a_run_that_stopped_says_where_and_not_what_came_behind(moved, runs):
     def gone(fact):
         fact["name"] = "no/longer"
