@@ -83,7 +83,7 @@ def bars(
     beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
     beside["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # no line runs through a number
     for row, value, end in zip(rows, values, ends):
-        ax.annotate(f"{value:z.2f}", (end, row), **beside)  # no "-0.00"
+        ax.annotate(f"{value:z.2f}", (end, row), **beside)  # z: no "-0.00"
     if chance is not None:
         ax.axvline(chance, color=COLOURS["neutral"], linestyle="--")
         ax.annotate(f"chance {chance:.3g}", (chance, len(values) - 0.3), **beside)  # in a free row under the bars
