@@ -173,10 +173,13 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 
 def _folder(variable: str, name: str) -> Path:
-    """$VARIABLE, else the mounted Drive on Colab, else the checkout's own folder, else one beside the notebook."""
+    """$VARIABLE, else the mounted Drive on Colab, else the checkout's own folder, else one beside the notebook.
+
+    Only artifacts go to Drive: it is slow with many small files, and pictures are read again and again.
+    """
     if os.environ.get(variable):
         folder = Path(os.environ[variable])
-    elif _on_colab() and DRIVE.is_dir():
+    elif _on_colab() and DRIVE.is_dir() and name == "artifacts":
         folder = DRIVE / "multimodal-course" / name
     elif (_CHECKOUT / "pyproject.toml").exists():
         folder = _CHECKOUT / name

@@ -83,7 +83,7 @@ def bars(
     beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
     beside["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # no line runs through a number
     for row, value, end in zip(rows, values, ends):
-        ax.annotate(f"{round(value, 2) + 0.0:.2f}", (end, row), **beside)  # no "-0.00"
+        ax.annotate(f"{value:z.2f}", (end, row), **beside)  # z: no "-0.00"
     if chance is not None:
         ax.axvline(chance, color=COLOURS["neutral"], linestyle="--")
         ax.annotate(f"chance {chance:.3g}", (chance, len(values) - 0.3), **beside)  # in a free row under the bars
@@ -136,7 +136,7 @@ def heat(
     if values.size <= 100:
         for (row, column), value in np.ndenumerate(values):
             ink = _ink(image.cmap(image.norm(value))[:3])
-            ax.text(column, row, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center", color=ink, fontsize=9)
+            ax.text(column, row, f"{value:z.2f}", ha="center", va="center", color=ink, fontsize=9)
     if rows is not None:
         ax.set_yticks(range(len(rows)), rows)
     if columns is not None:

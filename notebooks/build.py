@@ -63,8 +63,8 @@ def build(master, kind, variants=()):
     problems = master_problems(cells)
     if kind == "nbgrader" and not problems:
         folders = (HERE / "src" / "variants", *variants)
-        cells = classroom.vary(cells, [folder / f"{master.stem[:2]}.py" for folder in folders])
-        problems = [f"with its variants, {problem}" for problem in master_problems(cells)]
+        cells, problems = classroom.vary(cells, [folder / f"{master.stem[:2]}.py" for folder in folders])
+        problems += [f"with its variants, {problem}" for problem in master_problems(cells)]
     if problems:
         raise LessonError("\n".join(f"{master.stem}, {problem}" for problem in problems))
     try:
@@ -284,7 +284,7 @@ def main(arguments=None):
     parser.add_argument("--nbgrader", type=Path, metavar="DIR")
     parser.add_argument("--variants", type=Path, metavar="DIR", action="append", default=[])
     options = parser.parse_args(arguments)
-    problems = []
+    problems = [f"--variants {folder}: no such folder" for folder in options.variants if not folder.is_dir()]
     for master in masters(options.lessons):
         try:
             if options.check:
@@ -302,7 +302,7 @@ def main(arguments=None):
                     if notebook is notebooks[0][1] or not options.execute or not path.exists():
                         write(notebook, path)  # a stored run is replaced by the next run, not by none
                 problems += execute(notebook, path) if options.execute else []
-        except (LessonError, ValueError) as error:
+        except LessonError as error:
             problems.append(str(error))
     if options.check and not options.lessons:
         known = [path for master in masters() for _, path in places(master)]

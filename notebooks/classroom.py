@@ -54,7 +54,7 @@ def blocks(path):
 
 
 def vary(cells, paths):
-    """A master's cells with the exercises that files of variants hold; a later file wins. ValueError for strays."""
+    """(a master's cells with the exercises that files of variants hold, problems); a later file wins."""
     variants = {number: block for path in paths for number, block in blocks(path).items()}
     varied, skipping = [], False
     for cell in cells:
@@ -68,9 +68,7 @@ def vary(cells, paths):
         elif not skipping:
             varied.append(cell)
         skipping = skipping and "check" not in tags
-    if variants:
-        raise ValueError(f"variants of exercises that the lesson does not have: {', '.join(variants)}")
-    return varied
+    return varied, [f"exercise {number} has a variant, but is not in the lesson" for number in variants]
 
 
 def together(block):

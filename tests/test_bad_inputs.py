@@ -398,8 +398,8 @@ def test_a_profile_of_a_machine_that_is_not_there_is_said(script, exported, tmp_
 def built(tmp_path_factory):
     """A small course: one lesson, built, with the programs of the real one."""
     folder = tmp_path_factory.mktemp("course")
-    for part in ("notebooks/build.py", "notebooks/limits.py", "notebooks/src/_setup.py", "pyproject.toml",
-                 "data_scripts/write_readme.py", "Makefile"):  # fmt: skip
+    programs = [str(path.relative_to(ROOT)) for path in (ROOT / "notebooks").glob("*.py")]
+    for part in (*programs, "notebooks/src/_setup.py", "pyproject.toml", "data_scripts/write_readme.py", "Makefile"):
         (folder / part).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / part, folder / part)
     shutil.copy(ROOT / "tests/lessons/98_mini.py", folder / "notebooks/src/98_mini.py")

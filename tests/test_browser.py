@@ -239,7 +239,7 @@ def lesson_06(root):
 
     drawn = Scenes(0, "test", SceneConfig(size=224, counts=(1, 4)))
     texts = [caption.text for i in range(30) for caption in drawn[i].captions]
-    mine = shipped.load("lite0+minilm")
+    mine = shipped.load("tiny")  # the cheapest
     given = {"np": np, "torch": torch, "towers": towers, "mine": mine, "recipe": mine.recipe, "quick": nullcontext}
     given |= {
         "test": SimpleNamespace(pixels=drawn.images(range(30)), texts=texts),

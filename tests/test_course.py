@@ -30,9 +30,9 @@ def course(root, tmp_path):
     folder = tmp_path / "course"
     for name in ("notebooks/src", "data_scripts", "course_utils"):
         (folder / name).mkdir(parents=True)
-    for name in ("Makefile", "pyproject.toml", *(f"notebooks/{one}.py" for one in ("build", "limits", "src/_setup"))):
+    programs = [path.relative_to(root) for path in (root / "notebooks").glob("*.py")]
+    for name in ("Makefile", "pyproject.toml", "notebooks/src/_setup.py", "data_scripts/write_readme.py", *programs):
         shutil.copy(root / name, folder / name)
-    shutil.copy(root / "data_scripts" / "write_readme.py", folder / "data_scripts")
     for part in (root / "course_utils").iterdir():
         (folder / "course_utils" / part.name).symlink_to(part)
     (folder / "course_utils" / "bands.toml").unlink()

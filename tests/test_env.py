@@ -113,6 +113,7 @@ def test_on_colab_results_go_to_drive_once_it_is_mounted(drive, capsys):
     drive.mkdir(parents=True)
     paths = env.start("98").paths
     assert paths.artifacts == drive / "multimodal-course" / "artifacts" and paths.artifacts.is_dir()
+    assert paths.data == drive.parent.parent / "data"  # thousands of small files: on the machine's own disk
     said = capsys.readouterr().out
     assert "mount Drive" not in said and "kept on Drive, in multimodal-course/artifacts" in said
     progress.note("98", "98.1")

@@ -131,7 +131,12 @@ class Colab:
             "print('\\n' + json.dumps([error, {d.name.lower(): d.version for d in m.distributions()}]))"
         )
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PIP_", "COURSE_"))}
-        clean |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.shop), "PIP_CONFIG_FILE": os.devnull}
+        clean |= {
+            "PIP_NO_COMPILE": "0",
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.shop),
+            "PIP_CONFIG_FILE": os.devnull,
+        }
         clean |= {
             "COURSE_ARTIFACTS": str(self.home / "artifacts"),
             "COURSE_DATA": str(self.home / "data"),

@@ -103,6 +103,10 @@ def test_bars_draw_values_intervals_and_chance():
     assert {text.get_text() for text in ax.texts} == {"0.20", "0.80", "chance 0.05"}
     assert ax.lines[-1].get_xdata() == [0.05, 0.05]
     assert [text.get_text() for text in plotting.bars(["a", "b"], [-0.001, -0.2]).texts] == ["0.00", "-0.20"]
+    assert [text.get_text() for text in plotting.bars(list("abc"), [0.885, 0.815, 0.125]).texts] == [
+        f"{value:.2f}"
+        for value in (0.885, 0.815, 0.125)  # as a title or a sentence beside it says it
+    ]
     with pytest.raises(ValueError, match="one length"):
         plotting.bars(["a"], [1, 2])
 

@@ -565,12 +565,12 @@ def interval(right, chosen):
 
 
 def by_kind(right):
-    """One line: the share right of each kind, with its interval."""
+    """Two lines: the share right of each kind, with its interval."""
     cells = []
     for kind, chosen in asks.items():
         low, high = interval(right, chosen)
         cells.append(f"{kind} {right[chosen].mean():.3f} ({low:.3f} to {high:.3f})")
-    return "  ".join(cells)
+    return "  ".join(cells[:2]) + f"\n{'':17}" + "  ".join(cells[2:])
 
 
 # %%
@@ -853,7 +853,7 @@ def with_shuffled(reader, blocks, asked):
 shuffles = {"block 1": (0,), "block 2": (1,), "both": (0, 1)}
 after = {"none": crossed} | {name: with_shuffled(cross, blocks, test) for name, blocks in shuffles.items()}
 for name, right in after.items():
-    print(f"shuffled: {name:8} {by_kind(right)}")
+    print(f"shuffled {name:8}{by_kind(right)}")
 
 # %%
 table = np.array([[right[chosen].mean() for right in after.values()] for chosen in asks.values()])  # (4 kinds,4)
@@ -1012,7 +1012,7 @@ print("openings at the end: " + ", ".join(f"{name} {end:.2f}" for name, end in z
 family_hits = {name: right_of(reader, test) for name, reader in contenders.items()}
 for name, right in family_hits.items():
     learned = sum(p.numel() for p in contenders[name].parameters() if p.requires_grad)
-    print(f"{name}: {learned:,} trained in {took[name]:.0f} s\n    {by_kind(right)}")
+    print(f"{name}: {learned:,} trained in {took[name]:.0f} s\n{'':17}{by_kind(right)}")
 
 # %%
 figure, panels = plotting.plt.subplots(1, 2, figsize=(10, 3.0), layout="constrained", sharey=True)
@@ -1170,7 +1170,7 @@ hunted_history = learn(hunted, sizes.family_steps, "mask moved")
 hunted_hits = right_of(hunted, test)
 for name, right in {"sound": family_hits["cross"], "mask moved": hunted_hits}.items():
     low, high = interval(right, related | other)
-    print(f"{name}: all {right.mean():.3f} ({low:.3f} to {high:.3f})\n    {by_kind(right)}")
+    print(f"{name}: all {right.mean():.3f} ({low:.3f} to {high:.3f})\n{'':17}{by_kind(right)}")
 
 # %% [markdown]
 # No crash, a loss that falls, accuracies far from nothing, because each word still reads the picture and the mean of all words still reaches the answer. The model with the bug may even lie ahead: at this stage, luck moves accuracy more than the mask does. A *property* tells them apart: padding must not matter. We ask every short

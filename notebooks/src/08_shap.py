@@ -824,7 +824,7 @@ for name, model in models.items():
     print(f"       recall@1 {recalled(z_img, z_txt).mean():.2f}; picture alone {alone[0].mean():.3f}, "
           f"words alone {alone[1].mean():.3f}, chance {1 / count:.3f}; left told from right in {told:.2f}")  # fmt: skip
 record("share_of_words/foils", words_shares["foils"].mean(),
-       metrics.bootstrap_interval(words_shares["foils"], seed=SEED), 0.5, excludes=(0.0, 1.0))  # fmt: skip
+       metrics.bootstrap_interval(words_shares["foils"], seed=SEED), excludes=(0.0, 1.0))  # fmt: skip
 
 # %% [markdown]
 # Read it twice. The words carry a large part of the credit, yet **alone they find nothing**, and neither does the
@@ -950,8 +950,8 @@ record("relation_credit/plain_unknown_word", axis_paid.mean(), metrics.bootstrap
 print(f"direction: the two intervals {'are apart' if plain_range[1] < foils_range[0] else 'overlap'}")
 
 ranges = np.array([metrics.bootstrap_interval(values, seed=SEED) for values in paid.values()])
-means = np.array([values.mean() for values in paid.values()]).round(3) + 0.0
-axes = plotting.bars([f"{question}, {name}" for question, name in paid], means.round(2) + 0.0, ranges, colour="text")
+means = [values.mean() for values in paid.values()]
+axes = plotting.bars([f"{question}, {name}" for question, name in paid], means, ranges, colour="text")
 axes.axvline(0, color="black", linewidth=1)
 axes.set(xlabel="credit of the relation's word, in units of cosine",
          title=f"The direction is paid {means[2]:.3f} in the plain model, {means[3]:.3f} after foils")  # fmt: skip

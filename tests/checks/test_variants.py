@@ -1,9 +1,12 @@
 """Graded exercises that replace public ones: right, wrong and memorised answers, with the words that each must get."""
 
+import importlib
 import itertools
 import math
 import re
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -647,25 +650,24 @@ CASES["9.9"] = (
 )
 
 
-@pytest.fixture()
-def variant(script, root):
-    """number -> the names of a variant's cells, hidden ones too, and the name of its answer."""
-    classroom = script("notebooks/classroom.py")
+ROOT = Path(__file__).resolve().parent.parent.parent
+VARIANTS = ROOT / "notebooks" / "src" / "variants"
+sys.path.insert(0, str(ROOT / "notebooks"))
+classroom = importlib.import_module("classroom")
 
-    def load(number):
-        path = root / "notebooks" / "src" / "variants" / f"{number.partition('.')[0]:0>2}.py"
-        names = dict(LESSON)
-        for cell in classroom.together(classroom.blocks(path)[number]):
-            source = cell.source
-            if cell.cell_type == "code" and "check" not in cell.metadata.get("tags", []):
-                exec(source, names)
-                answer = re.search(r"^def (?!check_)(\w+)", source, re.MULTILINE)
-                names["name"] = answer[1] if answer else names["name"]
-            elif cell.cell_type == "code":
-                names["graded"] = source
-        return names
 
-    return load
+def variant(number):
+    """The names of a variant's cells, its answer's name under "name" and its graded cell under "graded"."""
+    names = dict(LESSON)
+    path = VARIANTS / f"{number.partition('.')[0]:0>2}.py"
+    for cell in classroom.together(classroom.blocks(path)[number]):
+        if cell.cell_type == "code" and "check" not in cell.metadata.get("tags", []):
+            exec(cell.source, names)
+            answer = re.search(r"^def (?!check_)(\w+)", cell.source, re.MULTILINE)
+            names["name"] = answer[1] if answer else names["name"]
+        elif cell.cell_type == "code":
+            names["graded"] = cell.source
+    return names
 
 
 def grade(names, answer):
@@ -677,7 +679,7 @@ def grade(names, answer):
 
 
 @pytest.mark.parametrize("number", CASES)
-def test_the_solution_and_another_spelling_are_right(variant, number):
+def test_the_solution_and_another_spelling_are_right(number):
     names = variant(number)
     for answer in (names[names["name"]], CASES[number][0]):
         grade(names, answer)
@@ -686,7 +688,7 @@ def test_the_solution_and_another_spelling_are_right(variant, number):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(("number", "k"), [(number, k) for number, case in CASES.items() for k in range(len(case[1]))])
-def test_what_people_write_is_named(variant, number, k):
+def test_what_people_write_is_named(number, k):
     names, (wrong, message) = variant(number), CASES[number][1][k]
     with pytest.raises(WrongAnswer) as told:
         grade(names, wrong)
@@ -694,7 +696,7 @@ def test_what_people_write_is_named(variant, number, k):
 
 
 @pytest.mark.parametrize("number", CASES)
-def test_not_attempted_is_not_right(variant, number):
+def test_not_attempted_is_not_right(number):
     def stub(*arguments):
         raise NotImplementedError
 
@@ -704,7 +706,7 @@ def test_not_attempted_is_not_right(variant, number):
 
 
 @pytest.mark.parametrize("number", CASES)
-def test_an_answer_learnt_by_heart_is_found_out(variant, number):
+def test_an_answer_learnt_by_heart_is_found_out(number):
     """One that gives back, in order, what the shown check wants, fails on the hidden cases where there are any."""
     names, known = variant(number), []
     solution = names[names["name"]]
@@ -718,11 +720,10 @@ def test_an_answer_learnt_by_heart_is_found_out(variant, number):
         grade(names, lambda *arguments: next(replay, known[0]))
 
 
-def test_every_lesson_has_two_variants_and_every_variant_its_wrong_answers(script, root):
-    classroom = script("notebooks/classroom.py")
-    paths = sorted((root / "notebooks" / "src" / "variants").glob("*.py"))
+def test_every_lesson_has_two_variants_and_every_variant_its_wrong_answers():
+    paths = sorted(VARIANTS.glob("*.py"))
     numbers = [number for path in paths for number in classroom.blocks(path)]
     assert sorted(numbers) == sorted(CASES)
-    assert {path.stem for path in paths} >= {path.stem[:2] for path in (root / "notebooks" / "src").glob("[0-9]*.py")}
+    assert {path.stem for path in paths} >= {path.stem[:2] for path in VARIANTS.parent.glob("[0-9]*.py")}
     assert all(len(classroom.blocks(path)) >= 2 for path in paths)
     assert all(len(wrong) >= 3 for _, wrong in CASES.values())
