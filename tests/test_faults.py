@@ -43,7 +43,7 @@ def name(fault):
     return f"{fault.lesson}-{fault.what.partition(':')[0].replace(' ', '-')}"
 
 
-EARLY = [fault for fault in faults.FAULTS if fault.lesson in ("00", "01", "02", "03", "06")]
+EARLY = [fault for fault in faults.FAULTS if fault.lesson in ("00", "01", "02", "03", "06", "07")]
 LATE = [fault for fault in faults.FAULTS if fault not in EARLY]
 
 
