@@ -19,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLE = re.compile(r"^# #+ Exercise (\d+\.\d+): (.*)$", re.MULTILINE)
+SET = re.compile(r"\{('[^{}:]*')\}")  # of words; its order differs from run to run
 HEAD = """# What learners get wrong, and what they read
 
 Written by `python data_scripts/write_mistakes.py` from the wrong answers in `tests/checks`. Numbers in a message are
@@ -56,7 +57,8 @@ def said(check: Callable, answer: object) -> str:
         try:
             check(answer)
         except AssertionError as error:
-            return " ".join(str(error).partition(": ")[2].split())
+            text = " ".join(str(error).partition(": ")[2].split())
+            return SET.sub(lambda found: "{" + ", ".join(sorted(found[1].split(", "))) + "}", text)
     return ""
 
 
