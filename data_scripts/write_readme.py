@@ -25,8 +25,8 @@ CLAIMS = (
     ("01", "coordinated/recall_at_1_over_chance", "Canonical correlation alone finds an unseen picture, times chance"),
     ("02", "plain/relation_accuracy", "A retriever trained on random batches tells *left of* from *right of*, share"),
     ("02", "foils/relation_accuracy", "The same towers, loss and steps, with twins in the batch, share"),
-    ("03", "relation/cross_attention_minus_pooled", "Questions on relations that cross-attention wins over pooled"),
-    ("03", "pointing/word_attention_over_area", "A word attends to its own object more than evenly, times"),
+    ("03", "relation/cross_attention_minus_pooled", "Cross-attention beats pooled vectors on relation questions by"),
+    ("03", "pointing/word_attention_over_area", "A word's attention on its own object, times an even spread"),
     ("04", "complementary/late_over_optimum", "Averaging two experts where only both senses tell, share of the best"),
     ("04", "modality_dropout/recovered", "Modality dropout wins back what a missing sense costs, share"),
     ("05", "leak/recall_at_1_flattered_by", "Splitting captions instead of pictures flatters recall@1 by"),
@@ -34,8 +34,8 @@ CLAIMS = (
     ("06", "resume/max_difference", "Killed and resumed, a training's losses and weights differ at most by"),
     ("07", "pointing/best", "The best map's strongest place lies on the named object, share"),
     ("07", "surprise/shuffled_hits_an_object", "A fine-looking map of *shuffled weights* lies on an object, share"),
-    ("08", "relation_credit/plain", "What *left* earns, by Shapley values, in the retriever of random batches"),
-    ("08", "relation_credit/foils", "What it earns after twins"),
+    ("08", "relation_credit/plain", "Credit of *left* against *right*, by Shapley values, after random batches"),
+    ("08", "relation_credit/foils", "The same credit after twins"),
     ("09", "coverage/by_caption", "95 % intervals that take captions for independent hold the truth, share"),
 )
 
@@ -61,9 +61,10 @@ def lessons(root: Path) -> str:
         cells = nbformat.read(path, as_version=4).cells
         number, _, name = path.stem.partition("_")
         title = cells[0].source.partition("\n")[0].removeprefix(f"# {number} ")
-        question = title.partition(": ")[2] or title
+        label, _, question = title.partition(": ")
+        if not question:  # a title without a name: the file has one
+            label, question = name.replace("_", " ").capitalize(), title
         minutes = re.search(r"(\d+) ?min", cells[0].source)
-        label = name.replace("_", " ").capitalize()
         exercises = sum("exercise" in cell.metadata.get("tags", []) for cell in cells)
         seconds = max((fact["seconds"] for fact in facts), default=0)
         memory = max((fact["peak_memory"] for fact in facts), default=0)
