@@ -58,13 +58,13 @@ def cheated(notebook):
 
 
 def grade(course, lesson, class_of):
-    """Hand in, collect, grade, export: marks by student. The limit of an exercise is 8 seconds here."""
+    """Hand in, collect, grade, export: marks by student. The limit of an exercise is 5 seconds here."""
     archive = course / "downloaded" / lesson / "archive"
     archive.mkdir(parents=True)
     for student, notebook in class_of.items():
         nbformat.write(notebook, archive / f"{student}_{lesson}.ipynb")
     config = course / "nbgrader_config.py"
-    config.write_text(config.read_text().replace("seconds = 60", "seconds = 8"))
+    config.write_text(config.read_text().replace("seconds = 60", "seconds = 5"))
     nbgrader(course, "zip_collect", lesson)
     nbgrader(course, "autograde", lesson, "--create")
     nbgrader(course, "export", "--to", "grades.csv")
@@ -99,7 +99,7 @@ def test_five_students_get_the_marks_they_deserve(mini, tmp_path):
     said = {name: (course / "feedback" / name / "98_mini" / "98_mini.html").read_text() for name in deserved}
     assert "This squares: multiply by two." in said["partly"]
     assert "Not attempted yet." in said["empty"]
-    assert "Stopped after 8 seconds." in said["hangs"]
+    assert "Stopped after 5 seconds." in said["hangs"]
 
 
 def test_a_real_lesson_is_graded_as_it_deserves(script, tmp_path):
