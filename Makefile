@@ -44,7 +44,6 @@ notebooks: $(VENV)/.has-test
 course: export COURSE_PROFILE = cpu
 course: notebooks
 	$(BIN)/python data_scripts/write_readme.py
-	$(BIN)/python data_scripts/write_mistakes.py
 
 history: $(VENV)/.has-lab
 	$(BIN)/python data_scripts/history.py $(HISTORY_OPTIONS)

@@ -28,6 +28,7 @@ PLAIN = {key: value for key, value in os.environ.items() if not key.startswith("
 PATHS = [str(ROOT), str(ROOT / "data_scripts"), str(ROOT / "notebooks")]
 SMALL_DISK = """
 import resource, sys
+sys.dont_write_bytecode = True  # Python itself would leave half a .pyc in the checkout, which breaks every later import
 sys.path[:0] = json.loads(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)  # every write beyond fails, as on a full disk
 """
