@@ -938,8 +938,8 @@ one_page = pd.DataFrame(
             "weights shuffled": spread(shuffled[name]) if name in shuffled else "no weights",
             "energy (95 %)": spread(found["energy"]),
             "overlap": f"{found['overlap'].mean():.2f}",
-            "deletion, low": f"{gone_curves[name].mean():.2f}",
-            "insertion, high": f"{back_curves[name].mean():.2f}",
+            "deletion, low": f"{gone_curves[name].mean():z.2f}",
+            "insertion, high": f"{back_curves[name].mean():z.2f}",
             "CPU seconds a map": f"{found['seconds']:.4f}",
         }
         for name, found in results.items()
